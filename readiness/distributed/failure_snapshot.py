@@ -1,4 +1,4 @@
-"""Diagnostics of a rank group that has failed, before anything is killed: positions, states, stacks, last calls."""
+"""Diagnostics of a failed rank group, taken before anything is killed: positions, states, stacks, last calls."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def snapshot(processes: Sequence[RankProcess], board: StatusBoard) -> list[RankS
 
 
 def dead_links(processes: Sequence[RankProcess]) -> frozenset[tuple[int, int]]:
-    """The pairs of ranks between which segments go unanswered, as far as they have reported (`collect`)."""
+    """Return the pairs of ranks between which segments go unanswered, according to their reports (`collect`)."""
     reports = {process.rank: process.tcp_report for process in processes if process.tcp_report is not None}
     return frozenset(tcp_info.dead_links(reports))
 
 
 def collect(processes: Sequence[RankProcess]) -> Mapping[int, Json]:
-    """Have every rank that still can write its stacks into its log and report its last call; return the calls by rank.
+    """Let every responsive rank write its stacks into its log and report its last call; return the calls by rank.
 
     faulthandler writes stacks even while a rank is blocked in C; the flight recorder is read by another thread.
     """

@@ -1,4 +1,4 @@
-"""Fault attribution: why a rank group did not finish and which ranks are to blame, from a snapshot of each rank. Pure.
+"""Fault attribution: why a rank group failed and which ranks are to blame, from a snapshot of each rank. Pure.
 
 When one rank ends, the others report lost connections to it, often before its own end is noticed. So causes are looked
 for in a fixed order, and an exception that reads like a victim's counts only when nothing else explains the end.
@@ -57,12 +57,12 @@ class RankSnapshot:
 
     @property
     def alive(self) -> bool:
-        """True if the process is there and has not raised."""
+        """True if the process exists and has not raised."""
         return self.exit_code is None and self.error is None
 
     @property
     def position(self) -> str:
-        """The operation that it is in or after, in words."""
+        """The operation that the rank is in, or after which it is, as text."""
         if self.mark.entered == 0:
             return "before its first operation"
         return f"{'in' if self.mark.entered > self.mark.left else 'after'} {self.mark.operation}"
@@ -74,14 +74,14 @@ def is_victim(error: str) -> bool:
 
 
 def ended_by_watchdog(exit_code: int | None, log: str) -> bool:
-    """True if a library's watchdog ended the rank because another did not come, by the end of its log."""
+    """True if, by the end of the log, a library's watchdog ended the rank because another rank did not arrive."""
     return exit_code == -signal.SIGABRT and bool(_OVERDUE.search(log))
 
 
 def attribute_fault(
     snapshots: Sequence[RankSnapshot], *, stalled: bool, waited_s: float, dead_links: Collection[tuple[int, int]] = ()
 ) -> Failure:
-    """Return why a rank group failed and who is to blame. `stalled` says that nothing moved for `waited_s` seconds.
+    """Return why a rank group failed and who is to blame. `stalled` means that nothing moved for `waited_s` seconds.
 
     `dead_links` are the pairs of ranks between which what is sent goes unanswered (`readiness.distributed.tcp_info`).
     """
@@ -126,7 +126,7 @@ def attribute_fault(
 
 
 def _unreachable(snapshots: Sequence[RankSnapshot], links: Collection[tuple[int, int]]) -> Failure:
-    """The failure of a link: a rank is to blame that is at the end of every dead link, of two at least."""
+    """Return the failure of a link. A rank is to blame if it is at an end of every dead link, and there are at least two."""
     common = set.intersection(*(set(link) for link in links)) if len(links) > 1 else set()
     pairs = ", ".join(f"rank {one} and rank {other}" for one, other in sorted(links))
     culprits = [rank for rank in snapshots if rank.rank in common]
@@ -134,7 +134,7 @@ def _unreachable(snapshots: Sequence[RankSnapshot], links: Collection[tuple[int,
 
 
 def _mismatched(snapshots: Sequence[RankSnapshot]) -> Failure | None:
-    """The failure where ranks made different calls under the same number; None where that is not known.
+    """Return the failure if ranks made different calls under the same number, else None.
 
     The minority is to blame; where neither side is the smaller one, nobody can be named.
     """
@@ -170,7 +170,7 @@ def _stalled(snapshots: Sequence[RankSnapshot], waited_s: float) -> Failure:
 
 
 def _behind(snapshots: Sequence[RankSnapshot]) -> list[RankSnapshot]:
-    """The ranks that have not entered the operation in which others wait, or stay away from the next one."""
+    """Return the ranks that have not entered the operation in which the others wait."""
     alive = [rank for rank in snapshots if rank.alive and not rank.finished]
     most = max((rank.mark.entered for rank in snapshots), default=0)
     if late := [rank for rank in alive if rank.mark.entered < most]:
@@ -181,7 +181,7 @@ def _behind(snapshots: Sequence[RankSnapshot]) -> list[RankSnapshot]:
 
 
 def _fewer_calls(snapshots: Sequence[RankSnapshot]) -> list[RankSnapshot]:
-    """The ranks that made fewer calls than others in a group that they share, by their flight recorders.
+    """Return the ranks that made fewer calls than others in a common group, according to their flight recorders.
 
     What holds them up lies before the library: in the driver, in a kernel, in an adapter.
     """

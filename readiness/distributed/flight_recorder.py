@@ -1,4 +1,4 @@
-"""PyTorch's flight recorder: which collective a rank called last, of what sizes and types, and its number.
+"""PyTorch's flight recorder: the last collective of a rank with its number, sizes and dtypes.
 
 It works while the rank is blocked in the collective, and shows what no process state can: that ranks wait for each other
 in different calls. PyTorch 2.13 keeps one for NCCL and another for gloo; where there is none, nothing is reported.
@@ -27,12 +27,12 @@ WATCHDOG_DUMP_S = (1 + 4) * _DUMP_MS / 1000
 
 
 def enable() -> None:
-    """Have PyTorch keep this process's last calls. Must come before its first group."""
+    """Enable the flight recorder of this process. Must be called before its first group."""
     os.environ.setdefault("TORCH_FR_BUFFER_SIZE", _CALLS)
 
 
 def shorten_watchdog_dumps() -> None:
-    """Have watchdogs of groups made from now on end this process at once when a call is overdue, and write no files.
+    """Let watchdogs of later groups end this process at once on an overdue call, without writing files.
 
     What they notice stays the same. It overrides the user's settings: what ranks last did is read from outside.
     """
@@ -42,7 +42,7 @@ def shorten_watchdog_dumps() -> None:
 
 
 def last_call() -> Json | None:
-    """The last collective of this process: `number` in its `group`, `operation`, `sizes` and `dtypes` of what went in.
+    """Return the last collective of this process: `number` in its `group`, `operation`, `sizes` and `dtypes` of its inputs.
 
     `numbers` has the last one's in each group that it called anything in. None where nothing was recorded. Source of the
     fields: FlightRecorder.hpp of PyTorch.
@@ -75,7 +75,7 @@ def _last_of(dump: Callable[[], str | bytes]) -> Json | None:
 
 
 def describe(call: Json) -> str:
-    """Describe a call without its number: what ranks that work together must have in common.
+    """Describe a call without its number: what must be equal on all ranks of the group.
 
     Sizes are left out where ranks may well have different ones: in whatever gathers, scatters or exchanges parts.
     """

@@ -1,4 +1,4 @@
-"""Runs a function on every rank of a new group: every wait has a deadline, and what comes of it is a value."""
+"""Runs a function on every rank of a new group. Every wait has a deadline, and a failure is a return value."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_ranks(
     network: Network | None = None,
     on_report: Callable[[int, Any], object] | None = None,
 ) -> RanksOutcome:
-    """Run a function on every rank of a new group and gather what it yields. `settings` are its context's.
+    """Run a function on every rank of a new group and return the reports. `settings` are passed in the rank context.
 
     The group has failed when a rank ends, raises or is stopped, when nothing moves for `patience_s` (counted in steps
     and reports), or when it takes longer than `limit_s`; `start_s` is for the processes to come up. Time in which this
@@ -63,7 +63,7 @@ def run_ranks(
 
 
 def raise_if_disk_full(failure: Failure, accelerator: Accelerator) -> None:
-    """Raises OSError where a group failed for want of disk, or while a disk was full: no rank is to blame for that."""
+    """Raise OSError if a group failed because a disk was full: no rank is to blame for that."""
     if disk.mentions_full_disk(failure.log):
         raise disk.full_error(failure.reason)
     disk.raise_if_full(failure.reason, () if accelerator.shared is None else (accelerator.shared,))
@@ -71,7 +71,7 @@ def raise_if_disk_full(failure: Failure, accelerator: Accelerator) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    """Seconds without any movement, in all, for the processes to come up, and to leave the group."""
+    """Time limits in seconds: without progress, in total, to start the processes, and to leave the group."""
 
     patience_s: float
     limit_s: float
@@ -80,7 +80,7 @@ class _Limits:
 
 
 def _outcome(monitor: RankMonitor, limits: _Limits) -> RanksOutcome:
-    """Watch until all ranks have finished or one has failed, and end them."""
+    """Watch until all ranks have finished or one has failed, then end them."""
     started = time.monotonic()
     failure = _watch(monitor, limits) or _end_ranks(monitor, limits.leave_s)
     if failure is not None:
@@ -95,7 +95,7 @@ def _outcome(monitor: RankMonitor, limits: _Limits) -> RanksOutcome:
 
 
 def _watch(monitor: RankMonitor, limits: _Limits) -> Failure | None:
-    """Watch until all ranks have come to the end of their function; the failure, if one does not."""
+    """Watch until all ranks have finished their function; return the failure if one does not."""
     failed_at: float | None = None
     while True:
         monitor.tick()
@@ -116,7 +116,7 @@ def _watch(monitor: RankMonitor, limits: _Limits) -> Failure | None:
 
 
 def _end_ranks(monitor: RankMonitor, leave_s: float) -> Failure | None:
-    """Have all ranks, whose work is done, leave the group, which may hang or crash as well; the failure, if it does."""
+    """Let all finished ranks leave the group, which may hang or crash as well; return the failure if it does."""
     for process in monitor.processes:
         process.request_leave()
     deadline = monitor.now + leave_s

@@ -1,4 +1,4 @@
-"""JSON of dataclasses and back by their annotations: what a parent and its ranks send each other. Pure.
+"""JSON codec of dataclasses by their annotations, for messages between a parent and its ranks. Pure.
 
 An annotation may be a scalar, an enum, a path, another dataclass, a union, a list, a tuple, a sequence, or a mapping from
 strings, whole numbers or enums. Decoding is strict: what does not fit an annotation is an error, never a guess.
@@ -36,7 +36,7 @@ def to_json(value: object) -> Any:
 
 
 def from_json(kind: Any, value: Any) -> Any:
-    """Decode a value of this annotation. Raises ValueError for what does not fit it."""
+    """Decode a value of this annotation. Raises ValueError for one that does not match."""
     if kind is Any:
         return value
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)

@@ -1,4 +1,4 @@
-"""JSON lines through pipes: one object a line, each written whole however little the pipe takes at once."""
+"""JSON lines through pipes: one object a line, written completely even if the pipe is full at times."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ LONGEST_BYTES = 32 * 2**20
 
 
 def write_message(descriptor: int, message: Json) -> None:
-    """Write an object as a line. Raises OSError where nobody is left to read it."""
+    """Write an object as a line. Raises OSError for a closed pipe."""
     write_line(descriptor, json.dumps(message))
 
 
 def write_line(descriptor: int, line: str) -> None:
-    """Write a line of JSON that somebody else has encoded. Raises OSError where nobody is left to read it."""
+    """Write a line of JSON that is already encoded. Raises OSError for a closed pipe."""
     left = memoryview(line.encode() + b"\n")
     while left:
         left = left[os.write(descriptor, left) :]
 
 
 class Lines:
-    """Puts together what comes through a pipe in pieces. The time it takes grows with what came, and no faster."""
+    """Line buffer: assembles lines from the pieces of a pipe, in linear time."""
 
     def __init__(self, longest_bytes: int = LONGEST_BYTES) -> None:
         self._longest_bytes = longest_bytes
@@ -32,7 +32,7 @@ class Lines:
         self._bytes = 0
 
     def take(self, content: bytes) -> list[bytes]:
-        """The lines that this piece completes. Raises ValueError once one is longer than any message."""
+        """Return the lines that this piece completes. Raises ValueError for a line longer than any message."""
         first, *further = content.split(b"\n")
         self._bytes += len(first)
         if self._bytes > self._longest_bytes:

@@ -1,4 +1,4 @@
-"""Launcher of rank groups: starts the ranks, and leaves none of their processes and files, whatever becomes of them.
+"""Launcher of rank groups: starts the ranks, and always cleans up their processes and files.
 
 The ranks find each other through a file that has no name and lives in memory, open in each of them. A store behind a
 network port takes orders from whoever reaches it, and would add a thread to a process that forks; the file does neither, is
@@ -41,7 +41,7 @@ _attempts = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class RankGroup:
-    """Processes of a group of ranks, and the status board that they write on."""
+    """Processes of a rank group, and its status board."""
 
     processes: list[RankProcess]
     board: StatusBoard
@@ -58,7 +58,7 @@ def rank_group(
     network: Network | None = None,
     short_watchdog_dumps: bool = False,
 ) -> Iterator[RankGroup]:
-    """Start a rank for each place; at the end of the block every process and file of them is gone.
+    """Start a rank for each place of the placement; end all processes and remove all files at the end of the block.
 
     `timeout_s` is the timeout of the default process group; with `short_watchdog_dumps`, watchdogs of libraries end a
     process at once (`flight`). Raises OSError where no process can be started.
@@ -110,7 +110,7 @@ def rank_group(
 
 
 class _Processes:
-    """All ranks of a group, and the relays to those that are on other hosts."""
+    """All ranks of a group, and the proxies to ranks on other hosts."""
 
     def __init__(self, connections: Mapping[Host, Connection]) -> None:
         self.connections = connections
@@ -121,14 +121,14 @@ class _Processes:
 
     @property
     def own_descriptors(self) -> list[int]:
-        """Descriptors that no rank may hold: pipes to other hosts, and the pipe ends that relays serve."""
+        """Descriptors that no rank may inherit: pipes to other hosts, and the pipe ends of proxies."""
         of_lines = [
             descriptor for connection in self.connections.values() for descriptor in (connection.to, connection.back)
         ]
         return of_lines + [fd for ends in self.ends.values() for end in ends.values() for fd in (end.orders, end.reports)]
 
     def add_remote(self, plan: RankPlan, host: Host) -> None:
-        """Add a rank on another host, which a proxy will have started there."""
+        """Add a rank on another host; a proxy will start it there."""
         process, ends = remote_rank_process(plan.rank, host.name)
         self.all.append(process)
         connection = self.connections[host]
@@ -136,7 +136,7 @@ class _Processes:
         self.ends[host][plan.rank] = ends
 
     def start_proxies(self, board: StatusBoard) -> None:
-        """Start a proxy for each host; from now on the pipe ends are its own."""
+        """Start a proxy for each host; it owns the pipe ends from then on."""
         for host, connection in self.connections.items():
             served = {connection.to, connection.back} | {
                 fd for end in self.ends[host].values() for fd in (end.orders, end.reports)
@@ -147,7 +147,7 @@ class _Processes:
                 ends_there.close()
 
     def end(self) -> None:
-        """Kill and reap every rank, and close all pipes to them."""
+        """Kill and reap every rank, and close all pipes."""
         called = {host.name for host in self.proxies}
         for process in self.all:
             if isinstance(process.handle, RemoteRank) and process.handle.host not in called:
@@ -164,7 +164,7 @@ class _Processes:
 
 
 def _end_and_cool_down(processes: _Processes, cooldown_s: float) -> None:
-    """End all ranks; where one did not leave by itself, leave the devices alone for as long as their stack needs."""
+    """End all ranks; if one did not exit by itself, leave the devices idle for the cool-down of their stack."""
     processes.end()
     if any(process.handle.poll() for process in processes.all):
         time.sleep(cooldown_s)
@@ -175,7 +175,7 @@ def _connections(placement: Placement, stack: str) -> dict[Host, Connection]:
 
 
 def _addresses(placement: Placement, connections: Mapping[Host, Connection]) -> tuple[str, ...]:
-    """The address at which each rank listens for others."""
+    """Return the address at which each rank listens."""
     own = next(iter(connections)).address if connections else LOOPBACK
     hosts = map(host_of, placement.ranks)
     return tuple(own if host is None else connections[host].address for host in hosts)
@@ -183,7 +183,7 @@ def _addresses(placement: Placement, connections: Mapping[Host, Connection]) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Store:
-    """Store through which the ranks of a group find each other: its place, and what a rank must hold open of it.
+    """Rendezvous store of a group: its address, and the descriptors that a rank must keep open for it.
 
     `socket` is what it listens with, for the first rank that is started here.
     """
@@ -201,14 +201,16 @@ class _Store:
         return [opened.fileno() for opened in (self.file, self.socket) if opened is not None]
 
     def served(self) -> _Store:
-        """The same for all further ranks: where the one that serves is gone, nobody must be able to connect."""
+        """Return the store for all further ranks, without the listening socket: if the server is gone, no rank must connect
+        to itself.
+        """
         if self.socket is not None:
             self.socket.close()
         return replace(self, socket=None)
 
 
 def _file_store(stack: contextlib.ExitStack) -> _Store:
-    """A file as the store of ranks that are all on this machine."""
+    """Open a file as the store of ranks on one machine."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         file = stack.enter_context(anonymous_file("store of ranks"))
         return _Store(f"/proc/self/fd/{file.fileno()}", file)
@@ -218,12 +220,12 @@ def _file_store(stack: contextlib.ExitStack) -> _Store:
 
 
 def _tcp_store(stack: contextlib.ExitStack) -> _Store:
-    """A port of the loopback interface as the store of ranks on several hosts. Connections wait until a rank serves it."""
+    """Open a loopback port as the store of ranks on several hosts; connections wait until a rank serves it."""
     listener = stack.enter_context(networks.listener(LOOPBACK))
     port = listener.getsockname()[1]
     return _Store(f"tcp://{LOOPBACK}:{port}/{os.getpid()}-{next(_attempts)}", socket=listener)
 
 
 def _threads(ranks: int) -> int:
-    """Each rank's share of the cores; one where this process has threads already, as their pool is lost in a fork."""
+    """Return each rank's share of the cores; one if this process has started threads, since a fork loses their pool."""
     return 1 if psutil.Process().num_threads() > 1 else share_of_cores(ranks)

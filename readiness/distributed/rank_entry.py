@@ -1,4 +1,4 @@
-"""Entry point of a rank process: from its first moment to its end, with nothing left behind.
+"""Entry point of a rank process: sets it up, runs the function, and cleans up.
 
 Signals keep their default actions here: a rank that is blocked in C runs no Python handler, and must still be endable.
 """
@@ -37,7 +37,7 @@ _report_lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class RankPlan:
-    """Everything that a rank is started with; see `RankContext` and `Network`.
+    """All parameters with which a rank is started; see `RankContext` and `Network`.
 
     `orders`, `reports` and `log` are its open file descriptors, which `start_rank` fills in. `serves` is that of the socket
     with which the store of the group is to listen, for the rank that serves it, else -1. `secret` is known to the group's
@@ -68,7 +68,7 @@ class RankPlan:
 
 
 def detach(parent: int, log: int) -> None:
-    """Make this process independent of everything of its parent's, except of the parent's life."""
+    """Detach this process from its parent, except that it dies with the parent."""
     with contextlib.suppress(PermissionError):  # a fresh interpreter was started as the leader of its own session
         os.setsid()
     die_with_parent()
@@ -150,7 +150,7 @@ def _work(plan: RankPlan, board: StatusBoard) -> None:
 
 
 def set_current_device(accelerator: Accelerator) -> None:
-    """Make the accelerator's device the current one of this process, where the stack has one."""
+    """Make the accelerator's device the current one of this process, if the stack has such a notion."""
     if accelerator.device.index is not None:
         choose = getattr(accelerator.stack.module(), "set_device", None)
         if choose is not None:
@@ -165,7 +165,7 @@ def _leave_group() -> None:
 
 
 def _handle_orders(plan: RankPlan, board: StatusBoard, leave: threading.Event) -> None:
-    """Write heartbeats and wait for orders. The end of the pipe means the end of the parent, and then of this process."""
+    """Write heartbeats and wait for orders. At the end of the pipe the parent is dead, and this process ends."""
     selector = selectors.DefaultSelector()
     selector.register(plan.orders, selectors.EVENT_READ)
     while True:

@@ -39,7 +39,7 @@ class RankMonitor:
         self._stopped_since: dict[int, float] = {}
 
     def tick(self, wait_s: float = TICK_S) -> None:
-        """Read what ranks report, waiting so long at most, and notice what has moved and what has ended since last time."""
+        """Read reports, waiting at most `wait_s`, and notice progress and ended processes since the last tick."""
         news = read_reports(self.processes, wait_s)
         paused = self._clock.tick()
         marks, before = self.board.marks(), self._marks
@@ -51,26 +51,26 @@ class RankMonitor:
 
     @property
     def now(self) -> float:
-        """The time of watching in seconds, without pauses of this process."""
+        """Time of watching in seconds, without pauses of this process."""
         return self._clock.now
 
     @property
     def idle_s(self) -> float:
-        """For how long nothing has moved: no report, no mark on the status board, no end of a process."""
+        """Seconds without progress: no report, no mark on the status board, no ended process."""
         return self.now - self._moved_at
 
     def count_from(self, time_s: float) -> None:
-        """Count idle time from this moment of the system's monotonic clock at the earliest."""
+        """Count idle time from this time of the monotonic clock at the earliest."""
         self._moved_at = max(self._moved_at, self.now + time_s - self._clock.ticked_at)
 
     @property
     def all_ready(self) -> bool:
-        """True if every rank's process has come up."""
+        """True if every rank's process has started."""
         return all(process.ready for process in self.processes)
 
     @property
     def all_finished(self) -> bool:
-        """True if every rank has come to the end of its function, and all its reports could be read."""
+        """True if every rank has finished its function, and all its reports are valid."""
         return all(process.finished and process.error is None for process in self.processes)
 
     @property
@@ -84,13 +84,13 @@ class RankMonitor:
         return len(self.ended_at) == len(self.processes)
 
     def any_frozen(self) -> bool:
-        """True if a rank's process has been stopped for long."""
+        """True if a rank's process has been stopped for longer than `FROZEN_S`."""
         stopped = {process.rank for process in self.processes if process.state() in ("stopped", "tracing-stop")}
         self._stopped_since = {rank: self._stopped_since.get(rank, self.now) for rank in stopped}
         return any(self.now - since > FROZEN_S for since in self._stopped_since.values())
 
     def examine(self) -> list[RankSnapshot]:
-        """Return a snapshot of every rank with its last call, and have them write their stacks into their logs."""
+        """Return a snapshot of every rank with its last call, and let them write their stacks into their logs."""
         snapshots = snapshot(self.processes, self.board)
         calls = collect(self.processes)
         return [replace(one, call=calls.get(one.rank)) for one in snapshots]
@@ -100,12 +100,12 @@ class RankMonitor:
         return attribute_fault(snapshots, stalled=stalled, waited_s=self.idle_s, dead_links=dead_links(self.processes))
 
     def kill(self) -> str:
-        """Kill and reap all ranks; which processes did not go even so, as a text, empty where none is left."""
+        """Kill and reap all ranks; return a text about processes that could not be killed, empty if there are none."""
         left = kill_and_reap(self.processes, KILL_S)
         return f"these processes cannot be killed: {', '.join(left)}" if left else ""
 
     def logs(self, ranks: Collection[int], characters: int) -> str:
-        """The ends of what these ranks printed."""
+        """Return the ends of the output of these ranks."""
         chosen = [process for process in self.processes if process.rank in ranks]
         return "\n".join(f"rank {process.rank}: {process.log_tail(characters)}" for process in chosen)
 

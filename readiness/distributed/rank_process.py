@@ -1,4 +1,4 @@
-"""Rank processes as their parent holds them: process, pipes and log; how they are started, read and ended."""
+"""Rank processes from the parent's side: start, pipes, log and end."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _STATUS_FIELDS = {"pid": int, "code": int, "status": str | None, "lost": str | N
 
 
 class ProcessHandle(Protocol):
-    """A child process by its id."""
+    """Protocol of a child process."""
 
     pid: int
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it lives."""
+        """Return the exit code, negative for a signal; None while it runs."""
 
 
 @dataclass(slots=True)
 class ForkedProcess:
-    """A child process made by fork."""
+    """Forked child process."""
 
     pid: int
     code: int | None = None
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it lives."""
+        """Return the exit code, negative for a signal; None while it runs."""
         if self.code is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -62,7 +62,7 @@ class ForkedProcess:
 
 @dataclass(slots=True)
 class RemoteRank:
-    """The process of a rank on another host; its status comes among its reports."""
+    """Process of a rank on another host; its status comes with its reports."""
 
     host: str
     pid: int = 0
@@ -72,11 +72,11 @@ class RemoteRank:
     starved: bool = False
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal, 255 for one that was lost with its host; None while it lives."""
+        """Return the exit code, negative for a signal, 255 if it was lost with its host; None while it runs."""
         return self.code
 
     def update(self, status: Json) -> None:
-        """Take over a status that the other host has sent; fields that are left out have not changed.
+        """Apply a status from the other host; omitted fields have not changed.
 
         Raises ValueError for a field that is not the state of a process.
         """
@@ -88,7 +88,7 @@ class RemoteRank:
 
 @dataclass(slots=True)
 class RankProcess:
-    """A rank as its parent holds it. `orders` and `reports` are the parent's ends of the pipes."""
+    """Rank process from the parent's side. `orders` and `reports` are the parent's ends of the pipes."""
 
     rank: int
     handle: ProcessHandle | RemoteRank
@@ -106,7 +106,7 @@ class RankProcess:
     _lines: Lines = field(default_factory=Lines)
 
     def read(self) -> bool:
-        """Read what the rank has reported; True if anything came. At its end the pipe counts as closed."""
+        """Read the rank's reports; return True if there were any. The end of the pipe marks it as closed."""
         lines = self.lines()
         for line in lines or ():
             try:
@@ -116,7 +116,7 @@ class RankProcess:
         return lines is not None
 
     def lines(self) -> list[bytes] | None:
-        """Return the reports that have come, undecoded; None where nothing came. At its end the pipe counts as closed."""
+        """Return the available reports, not decoded; None if there are none. The end of the pipe marks it as closed."""
         try:
             content = os.read(self.reports, 1 << 20)
         except BlockingIOError:
@@ -133,12 +133,12 @@ class RankProcess:
             return None
 
     def read_rest(self) -> None:
-        """Read all that is left in the pipe of a process that has ended."""
+        """Read the rest of the pipe of an ended process."""
         while self.open and self.read():
             pass
 
     def state(self) -> str | None:
-        """The process state as psutil names it; None where it is not known."""
+        """Return the process state as psutil names it; None if it is unknown."""
         if isinstance(self.handle, RemoteRank):
             return self.handle.status
         try:
@@ -147,30 +147,30 @@ class RankProcess:
             return None
 
     def request_leave(self) -> None:
-        """Let a rank that has finished leave the group and end."""
+        """Let a finished rank leave the group and exit."""
         self.order(b"L")
 
     def request_tcp_report(self) -> None:
-        """Have the rank report the state of its TCP connections."""
+        """Request a report of the rank's TCP connections."""
         self.order(b"W")
 
     def request_diagnostics(self) -> None:
-        """Have the rank report its last call and the state of its TCP connections. A rank that cannot does not answer."""
+        """Request the rank's last call and TCP connections. A rank that cannot answer does not."""
         self.answered = False
         self.order(b"F")
 
     @property
     def lost(self) -> str | None:
-        """Why the status of a rank on another host is unknown from now on; None while it is known."""
+        """Reason why the status of a rank on another host is unknown from now on; None while it is known."""
         return self.handle.lost if isinstance(self.handle, RemoteRank) else None
 
     @property
     def starved(self) -> bool:
-        """True if the kernel of the rank's own host killed processes for want of memory while it ran."""
+        """True if the kernel of the rank's host killed processes for lack of memory while it ran."""
         return isinstance(self.handle, RemoteRank) and self.handle.starved
 
     def request_stacks(self) -> None:
-        """Have the rank write its stacks into its log, even while it is blocked in C."""
+        """Let the rank write its stacks into its log, even while it is blocked in C."""
         if isinstance(self.handle, RemoteRank):
             self.order(b"S")
         else:
@@ -178,7 +178,7 @@ class RankProcess:
                 os.kill(self.handle.pid, signal.SIGUSR1)
 
     def kill(self) -> None:
-        """Kill the rank's whole session, if the rank has not been reaped."""
+        """Kill the rank's whole session unless it has been reaped."""
         if isinstance(self.handle, RemoteRank):
             self.order(b"K")
         elif self.handle.poll() is None:
@@ -188,7 +188,7 @@ class RankProcess:
                 os.kill(self.handle.pid, signal.SIGKILL)  # it may not lead a session yet
 
     def log_tail(self, characters: int) -> str:
-        """The end of what the rank printed, stacks cut where they reach into our own and the parent's code."""
+        """Return the end of the rank's output; stacks end where they reach this module and the parent's code."""
         # Where this process reads, the rank writes: the two share one place in the file, which must not move.
         descriptor = self.log.fileno()
         begin = max(os.fstat(descriptor).st_size - _LONGEST_LOG_BYTES, 0)
@@ -196,13 +196,13 @@ class RankProcess:
         return _without_parent_frames(content.decode(errors="replace")).strip()[-characters:]
 
     def close(self) -> None:
-        """Close the parent's ends."""
+        """Close the parent's pipe ends."""
         os.close(self.orders)
         os.close(self.reports)
         self.log.close()
 
     def order(self, order: bytes) -> None:
-        """Send an order to the rank, if it is still there to read it."""
+        """Send an order to the rank, if it can still read it."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self.orders, order)
 
@@ -227,7 +227,7 @@ class RankProcess:
 
 
 def _without_parent_frames(text: str) -> str:
-    """Drop the frames of the parent, into which a forked rank's stack goes on below its beginning."""
+    """Remove the parent's frames from a forked rank's stack."""
     kept, in_stack, skipping = [], False, False
     for line in text.splitlines():
         in_stack = line.endswith("(most recent call first):") or (in_stack and line.startswith("  File "))
@@ -238,7 +238,7 @@ def _without_parent_frames(text: str) -> str:
 
 
 def read_reports(processes: Sequence[RankProcess], tick_s: float) -> bool:
-    """Read what ranks report, waiting one tick at most; True if anything came."""
+    """Read the reports of all ranks, waiting at most `wait_s`; return True if there were any."""
     with selectors.DefaultSelector() as selector:
         for process in processes:
             if process.open:
@@ -259,7 +259,7 @@ def start_rank(
     keep: Sequence[int] = (),
     close_in_child: Sequence[int] = (),
 ) -> RankProcess:
-    """Start one rank by fork or as a fresh interpreter, as its stack needs it; fills in the plan's descriptors.
+    """Start one rank by fork or as a fresh interpreter, as its stack needs it, and set the plan's descriptors.
 
     `others` are the ranks started before: a forked one inherits the parent's ends of their pipes and must close them,
     or the parent's death would go unnoticed; the same holds for `close_in_child`. `keep` are further descriptors that a
@@ -289,12 +289,12 @@ def start_rank(
 
 
 def pipe_ends(processes: Sequence[RankProcess]) -> list[int]:
-    """The parent's ends of the pipes of all these ranks."""
+    """Return the parent's pipe ends of these ranks."""
     return [descriptor for process in processes for descriptor in (process.orders, process.reports)]
 
 
 def kill_and_reap(processes: Sequence[RankProcess], patience_s: float) -> tuple[str, ...]:
-    """Kill and reap every rank that is still there; return the ids of the processes that did not go even so."""
+    """Kill and reap every remaining rank; return the ids of processes that could not be killed."""
     for process in processes:
         process.kill()
     deadline = time.monotonic() + patience_s

@@ -1,4 +1,4 @@
-"""Rank in a fresh interpreter, for stacks whose device must not be forked; and a rank's plan as JSON."""
+"""Rank in a fresh interpreter, for stacks that do not survive a fork; JSON encoding of its plan."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SCALARS = (
 
 
 def main(descriptor: str) -> None:
-    """Run the rank that the JSON text in this file describes. Never returns."""
+    """Run the rank that a file describes as JSON. Never returns."""
     with os.fdopen(int(descriptor), "rb") as file:
         content = json.load(file)
     detach(content["parent"], content["log"])
@@ -44,7 +44,7 @@ def plan_to_json(plan: RankPlan) -> Json:
 
 
 def plan_from_json(content: Json) -> RankPlan:
-    """Decode what `plan_to_json` encoded. Raises ImportError and AttributeError for a function that is not here."""
+    """Decode a plan from `plan_to_json`. Raises ImportError and AttributeError if its function does not exist here."""
     return RankPlan(
         function=getattr(importlib.import_module(content["module"]), content["function"]),
         accelerator=accelerator_of(content, facts_from_json(content["facts"])),
@@ -54,7 +54,7 @@ def plan_from_json(content: Json) -> RankPlan:
 
 
 def accelerator_of(content: Json, facts: AcceleratorFacts) -> Accelerator:
-    """The accelerator of these facts in this interpreter; `content` has the name of its stack, its seed and its peers."""
+    """Return the accelerator of these facts in this interpreter; `content` has its stack, seed and peers."""
     stack = accelerators.stack(content["stack"])
     if stack.plugin is not None:
         importlib.import_module(stack.plugin)

@@ -1,4 +1,4 @@
-"""How ranks find and reach each other: through a file on one machine, or through a store where they are on several hosts.
+"""Rendezvous: how ranks find each other, through a file on one machine or a TCP store between hosts.
 
 What the store listens on is never more than the loopback interface (`readiness.distributed.remote.store_forwarding`). What
 libraries of collectives listen on for each other's ranks is bound to the loopback interface where all ranks are on this
@@ -23,7 +23,7 @@ _MASTER_LISTEN_FD = 4
 
 
 def enter(namespace: str) -> None:
-    """Move this thread, and what it will start, into a network namespace (its path). Raises OSError.
+    """Move this thread, and its future threads and children, into a network namespace (its path). Raises OSError.
 
     Sockets that are open stay where they were made; a namespace is to its processes what a host is.
     """
@@ -36,7 +36,7 @@ def enter(namespace: str) -> None:
 
 
 def bind(interface: str | None) -> None:
-    """Have gloo and NCCL use this interface; with None the loopback, since all ranks are on this machine.
+    """Bind gloo and NCCL to this network interface, or to the loopback interface for None.
 
     A choice of the user's stands where the ranks stay on this machine, and for NCCL everywhere. Other vendors' libraries
     listen where they choose to.
@@ -52,7 +52,7 @@ def bind(interface: str | None) -> None:
 
 
 def own_address(towards: str) -> str:
-    """The address of this host from which another one (a name or an address) is reached. Raises OSError."""
+    """Return this host's address as seen from another host (a name or an address). Raises OSError."""
     family, kind, protocol, _, target = socket.getaddrinfo(towards, 9, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.connect(target)  # of a datagram socket: nothing is sent, the kernel looks for the way
@@ -60,7 +60,7 @@ def own_address(towards: str) -> str:
 
 
 def interface_of(address: str) -> str:
-    """The network interface that has this address. Raises OSError where none has."""
+    """Return the network interface with this address. Raises OSError if there is none."""
     import psutil
 
     for name, addresses in psutil.net_if_addrs().items():
@@ -70,13 +70,13 @@ def interface_of(address: str) -> str:
 
 
 def listener(address: str, port: int = 0) -> socket.socket:
-    """A socket that listens at this address and no other, on a port that is free where none is told. Raises OSError."""
+    """Open a socket that listens at this address only, on a free port by default. Raises OSError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.create_server((address, port), family=family, backlog=socket.SOMAXCONN)
 
 
 def serve_stores_at_their_address() -> None:
-    """Have every TCPStore that this process serves from now on listen at the address it is given.
+    """Make every TCPStore that this process serves from now on listen at its given address only.
 
     By itself it listens on all interfaces, whatever address it is given, and takes everybody's orders; it listens at one
     address only if it is handed a socket that does. Needed where others than we make the stores, as torchrun.
@@ -101,7 +101,7 @@ def serve_stores_at_their_address() -> None:
 
 
 def store(place: str, world_size: int, serves: int = -1) -> Any:
-    """The store at a path, or at `tcp://ADDRESS:PORT/ATTEMPT`, for the rank that serves it with a socket that listens there.
+    """Open the store at a path, or at `tcp://ADDRESS:PORT/ATTEMPT`; the rank that serves it passes the listening socket.
 
     Each attempt has names of its own in it: what an earlier world left there is no address of a rank that lives.
     """
@@ -116,7 +116,7 @@ def store(place: str, world_size: int, serves: int = -1) -> Any:
 
 
 def served_at(place: str) -> tuple[tuple[str, int], str]:
-    """Address, port and attempt of `tcp://ADDRESS:PORT/ATTEMPT`."""
+    """Parse `tcp://ADDRESS:PORT/ATTEMPT` into address, port and attempt."""
     where, _, attempt = place.removeprefix("tcp://").partition("/")
     address, _, port = where.rpartition(":")
     return (address, int(port)), attempt

@@ -1,4 +1,4 @@
-"""Signed objects: what ranks send each other as a pickle is loaded only if a rank of the same group made it.
+"""Signed objects: a pickle is loaded only if a rank of the same group signed it.
 
 PyTorch carries Python objects between ranks as pickles (distributed checkpoints and pipelines need it), and a pickle can do
 anything when it is loaded. The collectives' ports take whoever connects: gloo believes that he is a rank. So each object is
@@ -16,7 +16,7 @@ _CODE_BYTES = hashlib.sha256().digest_size
 
 
 def sign_objects(secret: bytes) -> None:
-    """Have this process send objects with their code, and refuse to load those without.
+    """Sign all objects that this process sends, and refuse to load unsigned ones.
 
     A refusal is a `pickle.UnpicklingError`, as for bytes that are no pickle.
     """
@@ -32,7 +32,7 @@ def _classes(secret: bytes) -> tuple[type, type]:
         return hmac.digest(secret, content, hashlib.sha256)
 
     class SignedPickler:
-        """Writes an object's code, then its pickle."""
+        """Pickler that writes a signature before the pickle."""
 
         def __init__(self, file: IO[bytes]) -> None:
             self._file = file
@@ -43,7 +43,7 @@ def _classes(secret: bytes) -> tuple[type, type]:
             self._file.write(code(content) + content)
 
     class SignedUnpickler:
-        """Reads what `SignedPickler` wrote."""
+        """Unpickler for the output of `SignedPickler`."""
 
         def __init__(self, file: IO[bytes]) -> None:
             self._file = file

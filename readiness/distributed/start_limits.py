@@ -1,4 +1,4 @@
-"""Limits of starting and ending ranks: seconds for their processes, and the cores that each may use."""
+"""Limits for starting and ending ranks: seconds for their processes, and cores per rank."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ PROCESSES_S = 120.0
 
 
 def share_of_cores(ranks: int) -> int:
-    """How many of this host's cores each of so many ranks has for itself; one at least."""
+    """Return the number of this host's cores for each of `ranks` ranks, at least one."""
     return max(1, usable_cores() // ranks)

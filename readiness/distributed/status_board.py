@@ -1,4 +1,4 @@
-"""Status board in shared memory: every rank marks the operation that it enters and leaves, and the parent reads it.
+"""Status board in shared memory: ranks mark each operation that they enter and leave; the parent reads the marks.
 
 It works while a rank is blocked in C, and shows which rank stays away from a collective in which the others wait.
 Ranks exchange numbers through it too, since a collective under test is no way to agree. Each rank writes a heartbeat
@@ -30,7 +30,7 @@ _POLL_S = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a rank is: how many operations it entered and left, and the last one's name."""
+    """Position of a rank: the numbers of operations that it entered and left, and the last one's name."""
 
     entered: int
     left: int
@@ -38,7 +38,7 @@ class Mark:
 
 
 class StatusBoard:
-    """One record for each rank in a shared file; a rank writes its own record only."""
+    """Shared file with one record per rank; a rank writes only its own."""
 
     def __init__(self, descriptor: int, ranks: int) -> None:
         self.ranks = ranks
@@ -50,32 +50,32 @@ class StatusBoard:
 
     @contextlib.contextmanager
     def step(self, rank: int, operation: str) -> Iterator[None]:
-        """Mark the operation entered and, unless it raises, left."""
+        """Mark an operation as entered and, unless it raises, as left."""
         mark = self.read(rank)
         self._write(rank, mark.entered + 1, mark.left, operation)
         yield
         self._write(rank, mark.entered + 1, mark.left + 1, operation)
 
     def read(self, rank: int) -> Mark:
-        """A rank's record. One read while it is being written may mix two states: the next read mends it."""
+        """Return a rank's record. A concurrent write may mix two states; the next read corrects it."""
         entered, left, name = _MARK.unpack_from(self._memory, rank * _RECORD_BYTES)
         return Mark(entered, left, name.rstrip(b"\0").decode(errors="replace"))
 
     def marks(self) -> tuple[Mark, ...]:
-        """All records."""
+        """Return all records."""
         return tuple(map(self.read, range(self.ranks)))
 
     def heartbeat(self, rank: int) -> None:
-        """Write a heartbeat: the rank's process gets to run."""
+        """Write a heartbeat of the rank: its process is running."""
         _HEARTBEAT.pack_into(self._memory, rank * _RECORD_BYTES + _HEARTBEAT_AT, time.monotonic())
 
     def silent_s(self, rank: int) -> float:
-        """Seconds since the rank's last heartbeat; 0 where there was none."""
+        """Return the seconds since the rank's last heartbeat; 0 before the first."""
         (last,) = _HEARTBEAT.unpack_from(self._memory, rank * _RECORD_BYTES + _HEARTBEAT_AT)
         return max(time.monotonic() - last, 0.0) if last else 0.0
 
     def record(self, rank: int) -> bytes:
-        """All that a rank has written except its heartbeat, for `copy` to another board."""
+        """Return the rank's record without its heartbeat, for `copy` to another board."""
         place = rank * _RECORD_BYTES
         mark = self._memory[place : place + _MARK.size]
         # The count before its number, as `exchange` reads them.
@@ -84,11 +84,11 @@ class StatusBoard:
         return b"".join([mark, *itertools.chain(*zip(counts, numbers, strict=True))])
 
     def exchanged_bytes(self, rank: int) -> bytes:
-        """The numbers that a rank has handed to the others (`exchange`), as bytes that change with every one."""
+        """Return the numbers that a rank has written for `exchange`, as bytes that change with every call."""
         return self.record(rank)[_MARK.size :]
 
     def copy(self, rank: int, record: bytes) -> None:
-        """Write what a rank wrote on another board: a number before its count, as `exchange` does."""
+        """Copy a rank's record from another board: each number before its count, as `exchange` does."""
         place = rank * _RECORD_BYTES
         for number, at in enumerate(self._slots(rank)):
             begin = _MARK.size + number * _SLOT_BYTES
@@ -101,7 +101,7 @@ class StatusBoard:
         return first, first + _SLOT_BYTES
 
     def exchange(self, rank: int, number: float, within_s: float = float("inf")) -> tuple[float, ...]:
-        """Every rank's number, by rank: an all-gather in shared memory, and a barrier. All ranks must call it as often.
+        """All-gather of one number per rank in shared memory, and a barrier. All ranks must call it equally often.
 
         Raises TimeoutError after `within_s`; after that no exchange of these ranks can succeed any more.
         """

@@ -1,4 +1,4 @@
-"""Fault injection into the TCP connections of this process: cut as by a pulled cable, or lossy. Needs no privileges.
+"""Fault injection into this process's TCP connections: cut like a pulled cable, or lossy. Needs no privileges.
 
 A filter on a socket (Linux, SO_ATTACH_FILTER) sees each segment that arrives before TCP does; what it refuses was never
 received: no acknowledgement, no error, retransmissions at the other end. That is what a network does that loses frames.
@@ -24,7 +24,7 @@ _Instruction = tuple[int, int, int, int]
 
 
 def connections() -> list[tuple[int, int, int]]:
-    """The TCP connections of this process: descriptor, local port, remote port."""
+    """Yield the TCP connections of this process: descriptor, local port, remote port."""
     found = []
     for entry in Path("/proc/self/fd").iterdir():
         descriptor = int(entry.name)
@@ -47,7 +47,7 @@ def drop_share(descriptors: list[int], share: float) -> None:
 
 
 def restore(descriptors: list[int]) -> None:
-    """Let everything arrive again on those of these connections that still exist."""
+    """Stop dropping on those of these connections that still exist."""
     for descriptor in descriptors:
         # Another rank may have ended, and the library here has closed its connection to it.
         with contextlib.suppress(OSError), opened_socket(descriptor) as opened:
@@ -65,7 +65,7 @@ def _filter(descriptors: list[int], program: list[_Instruction]) -> None:
 
 @contextlib.contextmanager
 def opened_socket(descriptor: int) -> Iterator[socket.socket]:
-    """Open a socket that other code of this process owns, for the block. Raises OSError where it is none."""
+    """Wrap a descriptor that other code owns as a socket, within the block. Raises OSError if it is none."""
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         raise OSError(f"descriptor {descriptor} is not a socket")
     copy = os.dup(descriptor)

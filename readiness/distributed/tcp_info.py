@@ -1,4 +1,4 @@
-"""TCP connections of this process as the kernel sees them (TCP_INFO): retransmissions, and what is not acknowledged.
+"""TCP connections of this process from the kernel (TCP_INFO): retransmissions and unacknowledged segments.
 
 A library that waits cannot tell a peer that is slow from a link that is cut; the kernel can: what it sends is no longer
 acknowledged. It acknowledges for a process that is stopped or busy, so silence comes from the link or a dead machine.
@@ -24,7 +24,7 @@ _LONG_MS = 300
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One connection: both ports, round trip in seconds, retransmitted segments, and whether it is unanswered."""
+    """TCP connection: ports, round trip in seconds, retransmitted segments, and whether it is unanswered."""
 
     local_port: int
     remote_port: int
@@ -34,7 +34,7 @@ class Connection:
 
 
 def tcp_connections() -> list[Connection]:
-    """Every TCP connection of this process; none where the kernel is not Linux."""
+    """Return the TCP connections of this process; none if the kernel is not Linux."""
     return list(_inspect()) if sys.platform == "linux" else []
 
 
@@ -50,7 +50,7 @@ def _inspect() -> Iterator[Connection]:
 
 
 def tcp_report() -> Json:
-    """The port pairs of this process's connections, and of the unanswered ones: what a rank reports to its parent."""
+    """Return the port pairs of all connections and of the unanswered ones, as a rank reports them."""
     found = tcp_connections()
     return {
         "ends": [[one.local_port, one.remote_port] for one in found],
@@ -59,7 +59,7 @@ def tcp_report() -> Json:
 
 
 def dead_links(by_rank: Mapping[int, Json]) -> set[tuple[int, int]]:
-    """The pairs of ranks between which something goes unanswered, from the report of each."""
+    """Return the pairs of ranks with an unanswered connection, from the reports of all ranks."""
     owners = {(own, other): rank for rank, report in by_rank.items() for own, other in report["ends"]}
     found = set()
     for rank, report in by_rank.items():

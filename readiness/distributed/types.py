@@ -1,4 +1,4 @@
-"""Values of rank groups: what a rank is given, where ranks are placed, and what came of a group. No torch, no processes."""
+"""Types of rank groups: context, placement, outcome and failure. No torch, no processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ReportT = TypeVar("ReportT")
 
 @dataclass(frozen=True, slots=True)
 class RankContext(Generic[Settings_co]):
-    """Argument of a rank function: its rank, the number of ranks, its device, and its settings.
+    """Argument of a rank function: rank, number of ranks, device and settings.
 
     What the function yields (`Report`s, or plain JSON objects) reaches the parent through a pipe of its own, never through
     the collectives under test. `settings` are a dataclass, or a plain JSON object. `addresses` are where each rank can be
@@ -51,23 +51,23 @@ class RankContext(Generic[Settings_co]):
 
     @property
     def device(self) -> torch.device:
-        """The device of this rank."""
+        """Device of this rank."""
         return self.accelerator.device
 
     def step(self, operation: str) -> AbstractContextManager[None]:
-        """Mark an operation that may block or fail on the status board, so that the parent knows where each rank is."""
+        """Mark an operation that may block or fail on the status board, so that the parent knows each rank's position."""
         return self.board.step(self.rank, operation)
 
     def clock(self) -> float:
-        """The time in seconds on a clock that all ranks share, right to `doubt_s`."""
+        """Return the time in seconds on a clock that all ranks share, accurate to `doubt_s`."""
         return time.monotonic() + self.clock_s
 
     def address(self, rank: int) -> str:
-        """The address at which a rank listens for others."""
+        """Address at which this rank listens."""
         return self.addresses[rank] if self.addresses else LOOPBACK
 
     def exchange(self, number: float = 0.0, within_s: float = float("inf")) -> tuple[float, ...]:
-        """Every rank's number, by rank, through shared memory: an all-gather without a collective. All ranks must call it.
+        """Return every rank's number, by rank: an all-gather in shared memory without a collective. All ranks must call it.
 
         Raises TimeoutError where one has not called it `within_s`.
         """
@@ -87,7 +87,7 @@ RankFunction = Callable[[RankContext], Iterator[Report] | Iterator[Json] | None]
 
 
 class FailureKind(StrEnum):
-    """How a rank group that did not finish ended. Causes are looked for in this order."""
+    """Kind of failure of a rank group. Causes are examined in this order."""
 
     DIED = "died"            # a rank's process was ended by a signal, or left without reporting
     FROZEN = "frozen"        # a rank's process is stopped, or none of its threads gets to run
@@ -102,7 +102,7 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a rank group did not finish: what happened, which ranks are to blame (none where none can be named), and where.
+    """Failure of a rank group: what happened, the ranks to blame (if known), and the operation.
 
     `after_s` counts from the start of the group. `log` is the tail of what the culprits printed, with the stacks that
     were taken before the end.
@@ -118,21 +118,21 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RanksOutcome:
-    """Outcome of a rank group: what the ranks reported, by rank and in order, and its failure, if any."""
+    """Outcome of a rank group: the reports of each rank in order, and the failure, if any."""
 
     reports: tuple[tuple[Any, ...], ...]
     failure: Failure | None
     seconds: float
 
     def of(self, kind: type[ReportT]) -> list[tuple[int, ReportT]]:
-        """The reports of one kind, each with its rank."""
+        """Return the reports of one type, each with its rank."""
         every = ((rank, report) for rank, reports in enumerate(self.reports) for report in reports)
         return [(rank, report) for rank, report in every if isinstance(report, kind)]
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Network of ranks on several hosts, which reach each other over TCP.
+    """Network of ranks on several hosts that communicate over TCP.
 
     `interface` is what the ranks of this host bind to; `namespaces` the network namespace of each rank (a path such as
     `/run/netns/NAME` or `/proc/PID/ns/net`), for ranks that are on other hosts than this process as far as the network
@@ -143,25 +143,25 @@ class Network:
     namespaces: tuple[str | None, ...] = ()
 
     def namespace_of(self, rank: int) -> str | None:
-        """The network namespace of the rank; None where it stays in its parent's."""
+        """Return the network namespace of a rank; None if it stays in its parent's."""
         return self.namespaces[rank] if rank < len(self.namespaces) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Accelerator of each rank. `chips` is how many the run may use, None where it is just these."""
+    """Accelerator of each rank. `chips` is the number of chips in the run; None if it is just these."""
 
     ranks: tuple[AcceleratorFacts, ...]
     chips: int | None = None
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The accelerators that take part, each once."""
+        """The accelerators of all ranks, each once."""
         return tuple(dict.fromkeys(facts.id for facts in self.ranks))
 
     @property
     def labels(self) -> Labels:
-        """Labels of measurements made with this placement: what they are evidence about.
+        """Labels that say what measurements with this placement are evidence about.
 
         `ranks` is their number; `chips` is `one` or `several`: ranks that share one chip exercise the software, no link
         between chips has been used; `world` is `all` where every chip that the run may use takes part in a group of
@@ -174,11 +174,11 @@ class Placement:
         }
 
     def name(self, *ranks: int) -> str:
-        """Ranks with the accelerator of each, as text: `rank 1 (npu:1)`."""
+        """Return ranks and their accelerators as text: `rank 1 (npu:1)`."""
         return ", ".join(f"rank {rank} ({self.ranks[rank].id})" for rank in ranks)
 
     def between_hosts(self, ranks: Iterable[int]) -> bool:
-        """True if not all of these ranks are on one host."""
+        """True if these ranks are on several hosts."""
         return len({host_of(self.ranks[rank]) for rank in ranks}) > 1
 
     @property
@@ -194,7 +194,7 @@ class Placement:
 
 
 def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: bool = False) -> Placement:
-    """Place one rank on each chip; where there are too few chips, ranks share them, if the collective library can do that.
+    """Place one rank on each chip; if there are too few chips, ranks share them, if the collective library supports that.
 
     With `ranks` = 0 there are as many as chips: a fault of the last chip is seen only by a rank on it. Vendors'
     libraries mostly want a chip for each rank: there are then no more ranks than chips. With `here` only chips of this
@@ -222,7 +222,7 @@ def place(accelerator: Accelerator, ranks: int = 0, *, least: int = 1, here: boo
 
 
 def _backends(backend: str) -> Sequence[str]:
-    """The backends that a name stands for: `nccl` and `cpu:gloo,cuda:nccl` are both ways to name them."""
+    """Return the backends in a name: `nccl` and `cpu:gloo,cuda:nccl` are both valid names."""
     return [part.rpartition(":")[2].lower() for part in backend.split(",")]
 
 

@@ -1,4 +1,4 @@
-"""Watch clock: the seconds for which a process has watched others, without those in which it was paused itself.
+"""Watch clock: seconds that a process has watched others, without its own pauses.
 
 A job that is suspended, a container that is frozen, or a handler of reports that takes its time stops the watching process,
 and often the watched ones with it: what did not happen meanwhile is no silence of theirs.
@@ -13,7 +13,7 @@ PAUSE_S = 2.0
 
 
 class WatchClock:
-    """Counts the seconds between ticks, unless this process was paused between them.
+    """Counts the seconds between ticks, except where this process was paused.
 
     `now` is the time of watching in seconds, `ticked_at` the last tick on the system's monotonic clock.
     """
@@ -23,7 +23,9 @@ class WatchClock:
         self.ticked_at = time.monotonic()
 
     def tick(self) -> bool:
-        """Go on to this moment; True if this process was paused since the last tick, which then counts for nothing."""
+        """Advance to the current time; return True if this process was paused since the last tick, which then does not
+        count.
+        """
         present = time.monotonic()
         passed_s, self.ticked_at = present - self.ticked_at, present
         paused = passed_s > PAUSE_S

@@ -1,4 +1,4 @@
-"""The pipe from a worker to the command line: how evidence is framed, sent, read and bounded.
+"""Evidence pipe from a worker to the command line: framing, sending, reading and bounds of messages.
 
 A message is one line: its number from 1 on, the CRC-32 of all the rest, and a JSON object with one key, which says what it
 is: `ready` (the time limit starts), `measurement`, `row`, `note`, `accelerator`, `answer`, `end`. A check and its libraries
@@ -43,12 +43,12 @@ _FOREIGN = "something other than readiness wrote to its evidence pipe"
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker is ready: its time limit starts."""
+    """Message: the worker is ready, and its time limit starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The worker's end message. `void` means that its measurements are invalid because its environment failed."""
+    """Message: the worker has ended. `void` means that its measurements are invalid because its environment failed."""
 
     status: Status
     reason: str | None
@@ -58,7 +58,9 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """JSON object that a function called in a worker returned, or how it failed (`readiness.engine.isolated_call`)."""
+    """Message: the JSON object that a function called in a worker returned, or its failure
+    (`readiness.engine.isolated_call`).
+    """
 
     value: Mapping[str, Any]
 
@@ -67,11 +69,11 @@ Message = Ready | Measurement | Row | Note | AcceleratorFacts | Answer | End
 
 
 class PipeLostError(OSError):
-    """The evidence pipe is closed, or its descriptor leads elsewhere: nothing more can be delivered."""
+    """The evidence pipe is closed or its descriptor was replaced: no message can be delivered any more."""
 
 
 class Sender:
-    """The worker's end of the pipe."""
+    """Worker's end of the pipe."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)
@@ -81,7 +83,7 @@ class Sender:
         self._number = 0
 
     def send(self, kind: str, value: Any) -> None:
-        """Deliver one message whole. Raises PipeLostError where the pipe is gone, ValueError for what is too large.
+        """Send one complete message. Raises PipeLostError for a lost pipe, ValueError for a message that is too large.
 
         A copy of the worker that a check made by fork, and that comes back to us, says so and ends here.
         """
@@ -121,7 +123,7 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 
 class Receiver:
-    """The command line's end: bytes in, messages out, up to the first invalid one.
+    """Command line's end of the pipe: turns bytes into messages, up to the first invalid one.
 
     `fault` says what that was, in words; None as long as everything was in order. `flooded`: it was too much of all.
     """
@@ -200,7 +202,7 @@ class Receiver:
 
 
 class _FaultError(Exception):
-    """A fault that invalidates everything after it."""
+    """The message stream is invalid from here on."""
 
 
 _NUMBER = re.compile(rb"[1-9][0-9]{0,15}")
@@ -209,12 +211,12 @@ _BEGUN = re.compile(rb"[0-9a-f]{0,8}|[0-9a-f]{8} [\x20-\x7e]*")
 
 
 def prepare() -> None:
-    """Import and build what it takes to check an accelerator: for a moment in which there is nothing else to do."""
+    """Import and build in advance what messages about accelerators need."""
     schema.first_problem("assessment", {}, "accelerator")
 
 
 def parse(payload: bytes) -> Message:
-    """One message from its JSON, checked in every part. Raises ValueError in words that name what is wrong."""
+    """Parse and validate a JSON message. Raises ValueError with the reason."""
     try:
         message = json.loads(payload, parse_constant=_no_constant)
     except RecursionError:
@@ -299,7 +301,7 @@ def _text(value: Any, what: str, longest: int) -> str:
 
 
 def _details(value: Any, what: str) -> Json:
-    """Details for people, as the schema of the assessment bounds them."""
+    """Validate details for people within the bounds of the assessment's schema."""
     if not isinstance(value, dict):
         raise ValueError(f"{what} that is not an object")
     left: list[tuple[Any, int]] = [(value, 0)]

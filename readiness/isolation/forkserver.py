@@ -1,4 +1,4 @@
-"""The prepared process: it has imported torch, touched no device, and hands out ready workers by fork.
+"""Forkserver: a process that has imported torch, has touched no device, and forks ready workers.
 
 It also starts workers as fresh interpreters where a stack cannot be forked, waits for all of them, and when one ends
 kills whatever that one left behind: its process group and, since orphans are handed to this process, its daemons too.
@@ -46,7 +46,7 @@ class _Worker:
 
 
 class ForkserverLoop:
-    """The loop of the forkserver."""
+    """Event loop of the forkserver."""
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
@@ -72,7 +72,7 @@ class ForkserverLoop:
         self.end_all()
 
     def serve(self) -> bool:
-        """Handle one message; False when the other side is gone."""
+        """Handle one message; return False at the end of the connection."""
         try:
             data, descriptors, _, _ = socket.recv_fds(self.control, LARGEST_MESSAGE_BYTES, 2)
         except ConnectionError:
@@ -91,7 +91,7 @@ class ForkserverLoop:
         return True
 
     def send(self, message: dict[str, Any]) -> None:
-        """Tell the command line; when it is gone, the loop will notice."""
+        """Send a message to the command line; a closed connection is detected by the loop."""
         with contextlib.suppress(OSError):
             self.control.send(json.dumps(message).encode())
 
@@ -124,7 +124,7 @@ class ForkserverLoop:
                 popen.stdin.write(json.dumps(message["request"]).encode())
 
     def become_worker(self, request: dict[str, Any], evidence: int, log: int, parent: int) -> NoReturn:
-        """In the forked child: cut every tie to this process, then work."""
+        """Turn a forked child into a worker: close everything that belongs to the forkserver, then serve the request."""
         code = int(Exit.INTERNAL)
         try:
             signal.set_wakeup_fd(-1)
@@ -143,7 +143,7 @@ class ForkserverLoop:
             os._exit(code)
 
     def signal(self, id: int, number: signal.Signals, *, group: bool) -> None:
-        """Signal a worker, or all of its group, if it is still there."""
+        """Send a signal to a worker or its whole group, if it still exists."""
         for worker in self.workers.values():
             if worker.id == id:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -152,7 +152,7 @@ class ForkserverLoop:
                         os.killpg(worker.pid, number)
 
     def reap(self) -> None:
-        """Wait for whoever ended; clear away what it left, then tell how it ended."""
+        """Reap ended workers: kill what they left behind, then report how they ended."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -180,7 +180,7 @@ class ForkserverLoop:
             )
 
     def clear_orphans(self) -> int:
-        """Kill every child of this process that is no worker; how many there were. Those in a driver's hands may stay."""
+        """Kill every child that is no worker, and return their number. One that a driver blocks may remain."""
         killed: set[int] = set()
         for _ in range(20):
             orphans = [
@@ -201,7 +201,7 @@ class ForkserverLoop:
         return len(killed)
 
     def end_all(self) -> None:
-        """Kill every worker and wait a moment for them to be gone."""
+        """Kill every worker and wait briefly for their end."""
         for pid in list(self.workers):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
@@ -213,7 +213,7 @@ class ForkserverLoop:
 
 
 def preload(names: Iterable[str]) -> str | None:
-    """Import modules, so that every worker forked from now on has them; the first that failed, None where none did."""
+    """Import modules for all workers forked later; return the first failure, or None."""
     problem = None
     with _no_cache_folder():
         for name in names:
@@ -227,7 +227,7 @@ def preload(names: Iterable[str]) -> str | None:
 
 @contextlib.contextmanager
 def _no_cache_folder() -> Iterator[None]:
-    """Torch's compiler makes its cache folder when it is imported: have it take one that is there, and leave none behind."""
+    """Let torch's compiler use an existing folder on import, instead of leaving a new cache folder behind."""
     name = "TORCHINDUCTOR_CACHE_DIR"
     before = os.environ.get(name)
     os.environ.setdefault(name, tempfile.gettempdir())
@@ -239,7 +239,7 @@ def _no_cache_folder() -> Iterator[None]:
 
 
 def main(descriptor: str, names: str) -> int:
-    """The entry of the forkserver: `descriptor` is the control socket, `names` what to import, by commas."""
+    """Entry point of the forkserver: `descriptor` is the control socket, `names` the modules to import (comma-separated)."""
     os.setsid()
     die_with_parent()
     take_in_orphans()

@@ -1,4 +1,4 @@
-"""The prepared process as the command line sees it: started, spoken to, gone on with when stopped, replaced when dead."""
+"""Forkserver process as the command line sees it: started, resumed when stopped, replaced when dead."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _MARK = "READINESS_RUN"
 
 
 class ForkserverProcess:
-    """One prepared process and the socket to it."""
+    """A forkserver process and the socket to it."""
 
     def __init__(self, modules: Sequence[str]) -> None:
-        """Start it; it imports `modules` first. Returns at once."""
+        """Start the forkserver, which imports `modules` first. Returns at once."""
         self._mark = secrets.token_hex(16)
         self.control, child_end = socket.socketpair(socket.AF_UNIX, getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM))
         self.control.settimeout(_ANSWER_LIMIT_S)
@@ -50,22 +50,22 @@ class ForkserverProcess:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Process id."""
         return self._popen.pid
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
-        """Send it a message, with descriptors for the worker that it is about. Raises OSError when it is gone."""
+        """Send a message, with descriptors for its worker. Raises OSError if the forkserver is dead."""
         self.resume()
         socket.send_fds(self.control, [json.dumps(message).encode()], list(descriptors))
 
     def has_message(self) -> bool:
-        """Whether there is a message, or the end of all."""
+        """True if there is a message or the end of the connection."""
         waiting = select.poll()
         waiting.register(self.control, select.POLLIN)
         return bool(waiting.poll(0))
 
     def receive(self) -> dict[str, Any] | None:
-        """The next message, where there is news; None when it is gone."""
+        """Return the next message; None at the end of the connection."""
         try:
             data = self.control.recv(forkserver.LARGEST_MESSAGE_BYTES)
         except OSError:
@@ -73,20 +73,20 @@ class ForkserverProcess:
         return dict(json.loads(data)) if data else None
 
     def resume(self) -> None:
-        """Let it go on where a check, whose parent it is, has stopped it: no end of a worker would be noticed otherwise."""
+        """Resume the forkserver if a check has stopped it: otherwise no end of a worker would be noticed."""
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if self._process.status() in STOPPED:
                 os.kill(self.pid, signal.SIGCONT)
 
     def kill_worker(self, pid: int | None) -> None:
-        """Kill one of its children with its group, where it does not do so itself."""
+        """Kill a worker with its group, in case the forkserver does not."""
         with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
             if pid is not None and psutil.Process(pid).ppid() == self.pid:
                 os.kill(pid, signal.SIGKILL)
                 os.killpg(pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """Have it end all its workers and leave; kill what does not."""
+        """Let the forkserver end all workers and exit; kill what remains."""
         self.control.close()
         self.resume()
         try:
@@ -99,7 +99,7 @@ class ForkserverProcess:
             self._clear()
 
     def _clear(self) -> None:
-        """Kill whatever it left: its workers die with it, and what those started goes to nobody."""
+        """Kill all processes that the forkserver left: its workers die with it, but not what they started."""
         deadline = time.monotonic() + VANISH_LIMIT_S
         while (left := self._descendants()) and time.monotonic() < deadline:
             for process in left:

@@ -1,4 +1,4 @@
-"""Task process: a child that does one task at a time and may die or hang of it.
+"""Task process: a child process that does one task at a time and may crash or hang.
 
 Whatever may crash or block for ever (an operator, a model's calls, a vendor's library that waits in its driver) is tried in
 such a child, and costs the task that the child was at and nothing else.
@@ -49,7 +49,7 @@ Message = dict[str, Any]
 
 
 class SharedPhase:
-    """The current phase of a child, with a detail and its start time, in shared memory."""
+    """Current phase of a child process, with a detail and its start time, in shared memory."""
 
     BYTES = 264
     _TIME_BYTES = 8
@@ -78,7 +78,7 @@ class SharedPhase:
 
 @dataclass(frozen=True, slots=True)
 class TaskServer:
-    """The child's side: receives tasks, sets `phase`, and answers."""
+    """Child's side of a task process: receives tasks, sets `phase`, and answers."""
 
     connection: socket.socket
     phase: SharedPhase
@@ -100,7 +100,7 @@ class TaskServer:
 
 @dataclass(frozen=True, slots=True)
 class ProcessEnd:
-    """How a process ended: its exit code, negative for a signal, None where it cannot be killed.
+    """End of a process: its exit code, negative for a signal, None if it cannot be killed.
 
     `fault` is what it did wrong. As a string it follows `the process`.
     """
@@ -109,7 +109,7 @@ class ProcessEnd:
     fault: str = ""
 
     def __str__(self) -> str:
-        """`died by SIGSEGV`."""
+        """Return a text such as `died by SIGSEGV`."""
         if self.exit_code is None:
             return "could not be killed: it is blocked in the kernel"
         if self.fault:
@@ -123,7 +123,7 @@ class ProcessEnd:
 
 
 class TaskProcess:
-    """A child process that does one task at a time, seen from its parent.
+    """Child process that does one task at a time, seen from its parent.
 
     With `capture` what it prints is kept (`output`); else it goes where the parent's output goes. With `own_group` programs
     that it starts are killed with it.
@@ -233,11 +233,11 @@ class TaskProcess:
 
     @property
     def check_period_s(self) -> float:
-        """The period in which `recv` must be called to limit the child's output."""
+        """Longest period between calls of `recv`, so that the child's output stays within its limit."""
         return float("inf") if self._output is None else _OUTPUT_CHECK_PERIOD_S
 
     def output(self) -> str:
-        """The end of its captured output."""
+        """Return the end of the captured output."""
         if self._output is None or self._output.closed:
             return self._last_output
         # pread: the descriptor's own offset is where the child writes next.

@@ -43,7 +43,7 @@ class TaskQueue(Generic[T]):
         self._batches = deque(deque(batch) for batch in batches)
 
     def __len__(self) -> int:
-        """The number of batches."""
+        """Return the number of batches."""
         return len(self._batches)
 
     def put(self, batch: Iterable[T]) -> None:
@@ -60,7 +60,7 @@ class TaskQueue(Generic[T]):
 
 
 class TaskStatus(StrEnum):
-    """How a task ended."""
+    """Status of a task at its end."""
 
     DONE = "done"
     CRASHED = "crashed"
@@ -87,7 +87,7 @@ class TaskEnd(Generic[T]):
 
 @dataclass(slots=True)
 class _Child(Generic[T]):
-    """A child of a supervisor. `since` is when it was started or given its task (monotonic)."""
+    """Child process of a supervisor. `since` is when it was started or given its task (monotonic)."""
 
     process: TaskProcess
     ready: bool = False
@@ -126,7 +126,7 @@ class TaskSupervisor(Generic[T]):
         self._children.clear()
 
     def do(self, task: T) -> TaskEnd[T]:
-        """Run one task now; no other is waiting. Raises StartError."""
+        """Run a single task on an empty queue. Raises StartError."""
         self.queue.put([task])
         (end,) = self.run()
         return end

@@ -1,4 +1,4 @@
-"""A worker as the command line sees it: its messages, its output, and how it ended."""
+"""Worker process as the command line sees it: its messages, its output, and its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_AT_ONCE = 2**20
 
 @dataclass(slots=True)
 class Worker:
-    """One process at one job.
+    """Worker process that does one job.
 
     `evidence` and `log` are our ends of its pipes: what it prints is held back there, a pipe's length at a time, and never
     on a disk. `measurements`, `rows`, `accelerators` and `answer` are what it sent, `end` its last word, None while it has
@@ -73,21 +73,21 @@ class Worker:
 
     @property
     def seconds(self) -> float:
-        """Wall time since it was ready (since its start where it never was), up to its end where it has ended."""
+        """Wall time since it was ready (or since its start), up to its end."""
         return (self.finished or time.monotonic()) - (self.ready or self.started)
 
     @property
     def spent_s(self) -> float:
-        """The same, without the time in which nobody could have noticed its end."""
+        """Wall time that counts towards the limit: without the time in which the pool was paused."""
         return self.seconds - self.paused_s
 
     @property
     def log_tail(self) -> str:
-        """Return the end of its output."""
+        """End of its output."""
         return self._tail.decode(errors="replace")
 
     def read_pipes(self) -> str | None:
-        """Read its pipes without waiting; return what is wrong, if anything."""
+        """Read its pipes without waiting; return an error, if any."""
         data, self.pipe_closed = _read(self.evidence)
         for message in self.receiver.feed(data):
             # The request for its stack interrupts system calls: what it says after its time limit is no evidence. Neither
@@ -160,7 +160,7 @@ def _read(descriptor: int) -> tuple[bytes, bool]:
 
 
 def state(pid: int, parent: int) -> str | None:
-    """The state of a child of `parent`, as psutil names it; None for one that has ended.
+    """Return the state of a child of `parent` as psutil names it; None if it has ended.
 
     Such a one stays visible until its parent looks after it. Its first thread may have ended, and others not.
     """
@@ -173,12 +173,12 @@ def state(pid: int, parent: int) -> str | None:
 
 
 def holder(pid: int, state: str) -> str:
-    """Describe what blocks a killed process that still exists; for a check this can only be a driver."""
+    """Return what blocks a killed process that still exists; for a check this can only be a driver."""
     return f"process {pid}, state {state}, blocked in {_waits_in(pid)}"
 
 
 def _live_threads(pid: int) -> list[str]:
-    """Return the living threads of a process; none if the system does not list them."""
+    """Return the live threads of a process; none if the system does not list them."""
     found = []
     for thread in Path(f"/proc/{pid}/task").glob("*"):
         with contextlib.suppress(OSError, IndexError):

@@ -48,7 +48,7 @@ def on_host(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def incompatibility(out: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype | None = None) -> str | None:
-    """Why no element can be compared: shape, dtype (where one is demanded), or NaN and infinities in other places.
+    """Return why no element can be compared: shape, dtype (where one is demanded), or NaN and infinities in other places.
 
     The reference is rounded to the dtype of `out` first, so that an overflow of that dtype is expected as infinity.
     """

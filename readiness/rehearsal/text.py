@@ -157,7 +157,7 @@ def _expected(line: DefectResult) -> tuple[str, ...]:
 
 
 def reasons(line: DefectResult) -> list[str]:
-    """Why checks could not tell, one text each."""
+    """Return why checks could not tell, one text each."""
     return [f"{clean(check, 100)} unknown: {clean(why, 600)}" for check, why in line.unable.items()]
 
 

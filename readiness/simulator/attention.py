@@ -16,7 +16,7 @@ _FLASH = int(torch.nn.attention.SDPBackend.FLASH_ATTENTION.value)
 
 
 def register() -> object:
-    """Register it; keep what is returned."""
+    """Register the kernel choice of scaled dot-product attention; the registration lasts as long as the returned object."""
     library = torch.library.Library("aten", "IMPL")
     for key in ("AutogradPrivateUse1", "PrivateUse1"):
         library.impl("scaled_dot_product_attention", _attention, key)

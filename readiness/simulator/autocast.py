@@ -32,7 +32,7 @@ class _HasDevice(Protocol):
 
 
 def register(current: _HasDevice) -> object:
-    """Register the casts; keep what is returned."""
+    """Register the autocast rules; they last as long as the returned object."""
     fallthrough = torch.library.Library("_", "IMPL")
     fallthrough.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     library = torch.library.Library("aten", "IMPL")

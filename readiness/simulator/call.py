@@ -35,14 +35,14 @@ class Call:
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """The tensors among the device's arguments."""
+        """Tensors on the device among the arguments."""
         if self._tensors is None:
             self._tensors = list(tensors_in(self.given))
         return self._tensors
 
     @property
     def backward(self) -> bool:
-        """Whether a gradient is being computed."""
+        """True if a gradient is being computed."""
         return torch._C._current_autograd_node() is not None
 
     def outputs(self) -> list[torch.Tensor]:
@@ -52,7 +52,7 @@ class Call:
         return list(tensors_in((self.results,)))
 
     def has_dtype(self, names: Sequence[str]) -> bool:
-        """True where one of its tensors, or an argument that is a dtype, is of one of these."""
+        """True if a tensor of the call, or an argument that is a dtype, has one of these dtypes."""
         wanted = {f"torch.{name}" for name in names}
         found = {str(tensor.dtype) for tensor in self.tensors or self.outputs()}
         found |= {str(value) for value in (*self.arguments, *self.keywords.values()) if isinstance(value, torch.dtype)}
@@ -79,18 +79,18 @@ class Call:
 
     @property
     def schema(self) -> Any:
-        """What PyTorch knows of the operator's arguments and results; None for what is no operator (copies, waits)."""
+        """Schema of the operator in PyTorch; None for calls that are no operator (copies, waits)."""
         space, _, name = self.name.partition("::")
         packet, _, variant = name.partition(".")
         found = getattr(getattr(torch.ops, space, None), packet, None) if space in ("aten", "c10d") else None
         return getattr(getattr(found, variant or "default", None), "_schema", None)
 
     def argument(self, name: str) -> Any:
-        """The argument of this name, its default where it was left out; None where the operator has none such."""
+        """Return the argument of this name as the host has it, or its default; None if the operator has no such argument."""
         return self._find(name, [*self.arguments, *self.keywords.values()])
 
     def device_argument(self, name: str) -> Any:
-        """The same as the device has it."""
+        """Return the argument of this name as the device has it."""
         return self._find(name, self.given)
 
     def _find(self, name: str, values: Sequence[Any]) -> Any:
@@ -106,7 +106,7 @@ class Call:
 
 
 def tensors_in(values: Sequence[Any]) -> Iterator[torch.Tensor]:
-    """The tensors among these values, and in lists of them."""
+    """Yield the tensors among these values, also inside lists."""
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value

@@ -44,7 +44,7 @@ class _HasDevice(Protocol):
 
 
 def register(current: _HasDevice) -> object:
-    """Register all collectives; keep what is returned. None where this PyTorch has no torch.distributed."""
+    """Register all collectives; they last as long as the returned object. Return None if torch.distributed is missing."""
     if not torch.distributed.is_available():
         return None
     library = torch.library.Library("c10d", "IMPL")
@@ -126,7 +126,7 @@ def _refuse_gaps(arguments: Any) -> None:
 
 
 def _written_results(result: Any, arguments: Any) -> Any:
-    """What a collective returns beside its work object are the tensors that it was given to write to."""
+    """Return the result of a collective with the tensors that were passed to it as outputs."""
     if isinstance(result, tuple):
         return (arguments[0], *result[1:])
     return result
@@ -139,7 +139,7 @@ def _tensors(values: Any) -> list[torch.Tensor]:
 
 
 def _ended(result: Any, written: list[torch.Tensor]) -> Any:
-    """Wait for a collective; the same result with work that is done, and gives what was written to when it is asked.
+    """Wait for a collective; return its result with a finished work object whose future holds the written tensors.
 
     DistributedDataParallel asks, and a process whose future gives nothing dies.
 

@@ -1,4 +1,4 @@
-"""Operators that PyTorch decomposes differently for out-of-tree devices: here as for the CPU.
+"""Operators that PyTorch decomposes differently for out-of-tree devices: registered with the CPU's decomposition.
 
 Cells of recurrent networks would need fused kernels that the CPU does not have (they differ from the CPU's in the last
 digit: the biases arrive apart); dropout would round once more.
@@ -14,7 +14,7 @@ NAMES = ("_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "dropout", "scaled_dot
 
 
 def register() -> object:
-    """Register them, made of the operators that the CPU uses instead; keep what is returned."""
+    """Register these operators with the CPU's implementations; they last as long as the returned object."""
     library = torch.library.Library("aten", "IMPL")
     for key in ("AutogradPrivateUse1", "PrivateUse1"):
         library.impl("_thnn_fused_lstm_cell", _lstm_cell, key)

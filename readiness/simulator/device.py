@@ -1,4 +1,4 @@
-"""The chip in this process: its memory, its temperature, and its defects.
+"""Simulated device: its memory, temperature and active faults in this process.
 
 One process has one chip. What it counts and how warm it is begins anew with each process; its fault counters and its
 version stack stand in the facts that every process is handed.
@@ -31,7 +31,7 @@ _IDLE_C, _LOADED_C, _WARMING_S = 45.0, 85.0, 15.0
 
 @dataclass(slots=True)
 class Memory:
-    """Bytes of the chip: how many there are, in use, and leaked for good. `spent` once an allocation was refused."""
+    """Memory of the chip in bytes: total, in use, and leaked; `refusals` counts the allocations that failed."""
 
     total: int
     used: int = 0
@@ -40,7 +40,7 @@ class Memory:
 
     @property
     def free(self) -> int:
-        """What can still be had."""
+        """Bytes that can still be allocated."""
         return max(self.total - self.used - self.leaked, 0)
 
 
@@ -62,7 +62,7 @@ class _Temperature:
 
 
 class SimulatedDevice:
-    """One simulated chip at work. Implements what the kernels ask for (`kernels.Chip`)."""
+    """Simulated device: runs calls, and injects the chip's faults into them. Implements `kernels.Chip`."""
 
     def __init__(self, chip: Chip, number: int, seed: int) -> None:
         self.chip = chip
@@ -91,21 +91,21 @@ class SimulatedDevice:
 
     @property
     def load_s(self) -> float:
-        """Seconds of load in this process so far; pauses do not count."""
+        """Seconds of load in this process so far, without pauses."""
         return self._temperature.load_s
 
     @property
     def temperature(self) -> float:
-        """Degrees Celsius."""
+        """Temperature in degrees Celsius."""
         return _IDLE_C + (_LOADED_C - _IDLE_C) * self._temperature.level
 
     def raise_if_lost(self) -> None:
-        """Raises RuntimeError once the chip is lost to this process."""
+        """Raise RuntimeError once the device is lost to this process."""
         if self.lost:
             raise RuntimeError(self.lost)
 
     def faults_of(self, name: str) -> tuple[list[ActiveFault], list[ActiveFault]]:
-        """The defects that speak of an operator: those that act before it (or around it), and after it or when it raises."""
+        """Return the faults that match an operator: those that act before or around it, and those that act afterwards."""
         if name not in self._faults_by_name:
             own = [fault for fault in self.faults if fault.matches(name)]
             self._faults_by_name[name] = (
@@ -117,7 +117,7 @@ class SimulatedDevice:
     def call(
         self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
     ) -> Any:
-        """Run an operator on the host's tensors, with whatever defect acts on it."""
+        """Run an operator on the host's tensors, and inject the faults that match it."""
         self.raise_if_lost()
         if self._timed:
             self._temperature.update()
@@ -128,7 +128,7 @@ class SimulatedDevice:
         return self.perform(call, lambda: operator(*call.arguments, **call.keywords))
 
     def perform(self, call: Call, run: Callable[[], Any]) -> Any:
-        """Run a call between the defects that act before it and those that act after it."""
+        """Run a call; inject faults before, around and after it."""
         before, after = self.faults_of(call.name)
         if self._keeps_stale_memory:
             self.stale.begin_call(call, self.stream)
@@ -159,12 +159,12 @@ class SimulatedDevice:
                 fault.inject(call, self)
 
     def inject_without_tensors(self, name: str) -> None:
-        """Something without tensors happens (an allocation, a wait): let defects act on it."""
+        """Inject the faults of an event without tensors, such as an allocation or a wait."""
         if any(self.faults_of(name)):
             self.perform(Call(name, [], {}), lambda: None)
 
     def allocate(self, size_bytes: int) -> None:
-        """Raise torch.OutOfMemoryError where the chip has not so much memory left."""
+        """Raise torch.OutOfMemoryError if the device has too little free memory."""
         if size_bytes >= COUNTED_BYTES:
             self.inject_without_tensors("memory::allocate")
             if size_bytes > self.memory.free:
@@ -175,7 +175,7 @@ class SimulatedDevice:
                 )
 
     def to_chip(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A new tensor of the host becomes the device's; its memory is counted where it is large."""
+        """Turn a new host tensor into a tensor of the device, and count its memory if it is large."""
         if tensor.layout is not torch.strided:
             raise NotImplementedError(f"the simulated device takes strided tensors, not {tensor.layout}")
         size = tensor.nbytes
@@ -189,7 +189,7 @@ class SimulatedDevice:
         return storage_views.to_device(tensor)
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Copy between memory that is `given` on host or device (source, target)."""
+        """Copy between host and device memory. `given` are the tensors as the caller has them (source, target)."""
         self.raise_if_lost()
         if self._timed:
             self._temperature.update()
@@ -207,13 +207,13 @@ class SimulatedDevice:
         self.perform(call, run)
 
     def synchronize(self) -> None:
-        """The host waits for the device. Raises RuntimeError for an error that is due, and once the device is lost."""
+        """Wait for the device. Raises RuntimeError for a pending error, and if the device is lost."""
         self.raise_if_lost()
         self.stale.forget_all()
         self.raise_pending()
 
     def raise_pending(self) -> None:
-        """Raise the first error that is due. Raises RuntimeError."""
+        """Raise RuntimeError for the first pending error that is due."""
         now = time.monotonic()
         for index, (due, text) in enumerate(self.pending):
             if now >= due:

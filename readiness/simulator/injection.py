@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Stage(StrEnum):
-    """When a kind acts on a call; `never` is for those that act elsewhere (the version stack, the counters).
+    """Stage of a call at which a kind of defect acts; `never` is for those that act elsewhere (version stack, counters).
 
     `around` is called twice, before the call and once it has ended (`Call.ended`); `raised` where the call raises.
     """
@@ -59,14 +59,14 @@ class FaultKind:
 
 
 class Memory(Protocol):
-    """What a fault may read and change of a device's memory."""
+    """Protocol of a device's memory, as far as a fault may read and change it."""
 
     leaked: int
     refusals: int
 
 
 class Device(Protocol):
-    """What a fault may read and change of the device that it acts on."""
+    """Protocol of a device, as far as a fault may read and change it."""
 
     number: int
     pending: list[tuple[float, str]]
@@ -75,7 +75,7 @@ class Device(Protocol):
 
     @property
     def memory(self) -> Memory:
-        """Its memory."""
+        """Memory of the device."""
 
     @property
     def load_s(self) -> float:
@@ -83,12 +83,12 @@ class Device(Protocol):
 
     @property
     def temperature(self) -> float:
-        """Degrees Celsius."""
+        """Temperature in degrees Celsius."""
 
 
 @dataclass(slots=True)
 class Injection:
-    """A fault about to act: on which call, how severely, and on which device. `memory` is what it keeps between calls."""
+    """Fault about to act: its call, severity and device. `memory` is its state, kept between calls."""
 
     call: Call
     severity: float
@@ -98,7 +98,8 @@ class Injection:
     memory: dict[str, Any]
 
     def outputs(self) -> list[torch.Tensor]:
-        """The results that the defect is about: all, or that whose number `set = { output = 1 }` gives, from 0 on."""
+        """Return the results that the defect changes: all, or the one whose number `set = { output = 1 }` gives, from 0 on.
+        """
         chosen = self.settings.get("output")
         if chosen is None or not isinstance(self.call.results, list | tuple):
             return self.call.outputs()
@@ -107,7 +108,7 @@ class Injection:
         return list(tensors_in(self.call.results[int(chosen) :][:1]))
 
     def floats(self) -> list[torch.Tensor]:
-        """The floating-point results that can be changed in place: not empty, each element in memory of its own."""
+        """Return the floating-point results that can be changed in place: not empty, and without overlapping elements."""
         return [
             tensor
             for tensor in self.outputs()
@@ -115,7 +116,7 @@ class Injection:
         ]
 
     def integers(self) -> list[torch.Tensor]:
-        """The same for whole numbers and truth values."""
+        """Return the results of integers and booleans that can be changed in place."""
         return [
             tensor
             for tensor in self.outputs()
@@ -125,7 +126,7 @@ class Injection:
         ]
 
     def generator(self) -> torch.Generator:
-        """A generator that goes on from where this defect's last draw ended."""
+        """Return a random generator that continues this defect's earlier draws."""
         import torch
 
         if "generator" not in self.memory:
@@ -163,15 +164,15 @@ class ActiveFault:
 
     @property
     def severity(self) -> float:
-        """As the chip says, or as the kind has it."""
+        """Severity from the chip file, or the default of the kind."""
         return self.kind.severity if self.defect.severity is None else self.defect.severity
 
     def matches(self, name: str) -> bool:
-        """Whether it speaks of an operator of this name. `mm` in a file means `aten::mm`."""
+        """True if the defect matches this operator. `mm` in a file means `aten::mm`."""
         return any(fnmatchcase(name, glob) for glob in globs(self.defect, self.kind))
 
     def concerns(self, call: Call) -> bool:
-        """Whether it can act on this chip at all, in a group of this size, and on a transfer with this peer."""
+        """True if the defect can act on this chip, in a group of this size, and on a transfer with this peer."""
         if self.defect.when.chip and self.number not in self.defect.when.chip:
             return False
         if self.defect.when.rank and call.rank not in self.defect.when.rank:
@@ -228,7 +229,7 @@ class ActiveFault:
 
 
 def globs(defect: Defect, kind: FaultKind) -> Iterator[str]:
-    """The full names that a defect's `op` means."""
+    """Return the full operator names that a defect's `op` stands for."""
     for glob in defect.op:
         if glob == "*":
             yield from kind.domain

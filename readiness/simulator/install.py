@@ -21,11 +21,11 @@ from readiness.simulator.machine_file import Chip
 
 
 class UnavailableError(Exception):
-    """The PyTorch that is installed cannot take a device written in Python."""
+    """The installed PyTorch does not support devices written in Python."""
 
 
 class _Current:
-    """The chip that the kernels work for: registered once, exchanged at will."""
+    """The current simulated chip, for which kernels that are registered once do the work."""
 
     device: SimulatedDevice
 
@@ -49,7 +49,7 @@ _kept: list[object] = []  # registrations end with their objects
 
 
 def install(chip: Chip, number: int, seed: int = 0) -> SimulatedDevice:
-    """Chip `number` of a chip file becomes this process's device `sim:0`. May be called again for another one.
+    """Make chip `number` of a chip file this process's device `sim:0`. May be called again with another chip.
 
     Raises UnavailableError where PyTorch is older than its devices written in Python (2.9).
     """
@@ -67,7 +67,7 @@ def install(chip: Chip, number: int, seed: int = 0) -> SimulatedDevice:
 
 
 def installed() -> SimulatedDevice | None:
-    """The chip of this process, None where there is none."""
+    """Return the simulated device of this process, or None."""
     return _current.device if _kept else None
 
 

@@ -36,26 +36,26 @@ OWN = frozenset({
 
 
 class Chip(Protocol):
-    """What the kernels ask of the chip whose device this is."""
+    """Protocol of the chip that kernels run on."""
 
     def call(
         self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
     ) -> Any:
-        """Run an operator on the host's tensors, with whatever defect acts on it. `given` are the device's own."""
+        """Run an operator on the host's tensors, and inject matching faults. `given` are the device's tensors."""
 
     def allocate(self, size_bytes: int) -> None:
-        """Raise torch.OutOfMemoryError where the chip has not so much memory left."""
+        """Raise torch.OutOfMemoryError if the chip has too little free memory."""
 
     def to_chip(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A new tensor of the host becomes the device's; its memory is counted."""
+        """Turn a new host tensor into a tensor of the device, and count its memory."""
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Copy between host memory that is `given` on host or device."""
+        """Copy between host and device memory. `given` are the tensors as the caller has them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
-    """What is written: for each return the argument that it is, or None where it is new."""
+    """Aliasing of an operator: for each return the argument that it is, or None if it is a new tensor."""
 
     returns: tuple[int | str | None, ...]
     single: bool
@@ -64,12 +64,12 @@ class _Signature:
 
 
 def is_simulated(value: Any) -> bool:
-    """Whether it is a tensor of the simulated device."""
+    """True if the value is a tensor of the simulated device."""
     return isinstance(value, torch.Tensor) and value.device.type == KIND
 
 
 def as_host(tensor: torch.Tensor) -> torch.Tensor:
-    """The same memory on the host, with pending conjugations and negations resolved."""
+    """Return a host tensor over the same memory, with pending conjugations and negations resolved."""
     if tensor._is_zerotensor():  # it has no memory at all
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
     conjugated, negated = tensor.is_complex() and tensor.is_conj(), tensor.is_neg()
@@ -92,7 +92,7 @@ def _host(value: Any) -> Any:
 
 
 def _to_copy(tensor: torch.Tensor, *, non_blocking: bool = False, **options: Any) -> Any:
-    """As ever, but never into pinned memory of the host: only C++ can give such a device an allocator for it."""
+    """Copy as usual, but never into pinned host memory: only C++ can register an allocator for it."""
     return overload("_to_copy").redispatch(_HOST_KEYS, tensor, non_blocking=False, **options)
 
 
@@ -106,7 +106,7 @@ def list_operators() -> list[str]:
 
 
 class Interpreter:
-    """All kernels of one chip. Keep it: the registrations end with it."""
+    """All kernels of a chip. The registrations end with this object."""
 
     def __init__(self, chip: Chip) -> None:
         self.chip = chip
@@ -116,7 +116,7 @@ class Interpreter:
         self.names: list[str] = []
 
     def register(self) -> None:
-        """Register everything with the dispatcher. Once per process."""
+        """Register all kernels with the dispatcher. Once per process."""
         for name in METADATA:
             self.library.impl(name, self._metadata(name), "PrivateUse1")
         for key in ("Conjugate", "Negative", "ZeroTensor"):  # else copying such a tensor calls itself for ever
@@ -178,7 +178,7 @@ class Interpreter:
     def run(
         self, name: str, operator: Any, signature: _Signature, arguments: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Any:
-        """Run it on the host's view of the arguments and give back the device's view of the results."""
+        """Run an operator on host views of the arguments; return device views of the results."""
         hosted = [_host(argument) for argument in arguments]
         named = {key: _host(value) for key, value in keywords.items()} if keywords else {}
         replaced: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -298,7 +298,7 @@ _THREE_NEW = _Signature((None, None, None), False, (), ())
 
 
 def overload(name: str) -> Any:
-    """The overload `add.Tensor` of ATen."""
+    """Return an ATen overload by name, such as `add.Tensor`."""
     packet, _, variant = name.partition(".")
     return getattr(getattr(torch.ops.aten, packet), variant or "default")
 
@@ -307,7 +307,7 @@ _signatures: dict[Any, _Signature] = {}
 
 
 def signature(operator: Any) -> _Signature:
-    """What of its arguments an operator writes and returns."""
+    """Return which arguments an operator writes to and returns."""
     if operator not in _signatures:
         schema = operator._schema
         places: dict[str, int | str] = {}
@@ -333,7 +333,7 @@ def signature(operator: Any) -> _Signature:
 
 
 def set_alias(tensor: torch.Tensor, other: torch.Tensor) -> None:
-    """Have a tensor of the device be what another one is: the same memory and shape."""
+    """Make a tensor of the device an alias of another one: the same memory and shape."""
     _set_storage(tensor, other.untyped_storage(), int(other.storage_offset()), other.shape, other.stride())
 
 

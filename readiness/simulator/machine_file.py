@@ -1,4 +1,4 @@
-"""A simulated machine as its TOML file describes it: chips, their software, and what is wrong with them. No torch here.
+"""Simulated machine as a TOML file describes it: chips, software stack, and defects. Nothing here imports torch.
 
 The command line reads the file once; what it says travels in the facts of each simulated accelerator to the workers.
 """
@@ -101,11 +101,13 @@ class Defect:
         return self.name or f"{position + 1} {self.kind}"
 
     def on_chip(self, number: int) -> bool:
-        """Whether it may act on the chip of this number."""
+        """True if the defect may act on the chip with this number."""
         return not self.when.chip or number in self.when.chip
 
     def to_json(self) -> Json:
-        """Plain JSON of what is not the default. Flat (`when.every`): facts are cut below a few levels."""
+        """Return plain JSON of all fields that differ from the default, flat (`when.every`), since facts are cut below a few
+        levels.
+        """
         document = _changed_fields(self)
         document.pop("when", None)
         return document | {f"when.{key}": value for key, value in _changed_fields(self.when).items()}
@@ -120,7 +122,7 @@ class Defect:
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A simulated machine of `chips` equal chips with `memory_gib` GiB each.
+    """Simulated machine of `chips` equal chips with `memory_gib` GiB each.
 
     `counters` are the fault counters as they stand at the start. `sha256` is that of the file's bytes, `path` where it
     was read.
@@ -142,11 +144,11 @@ class Chip:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory of each chip in bytes, one at the least."""
+        """Memory of each chip in bytes, at least one."""
         return max(int(self.memory_gib * 2**30), 1)
 
     def to_json(self) -> Json:
-        """Plain JSON of what is not the default, for `AcceleratorFacts.properties`."""
+        """Return plain JSON of all fields that differ from the default, for `AcceleratorFacts.properties`."""
         document = _changed_fields(self)
         if self.defects:
             document["defects"] = [defect.to_json() for defect in self.defects]
@@ -160,7 +162,7 @@ class Chip:
 
 
 def names() -> dict[str, Path]:
-    """The shipped chips and where they lie: those with a story, then those with one planted defect each."""
+    """Return the shipped chips and their files: hand-written chips first, then those with one planted defect each."""
     found: dict[str, Path] = {}
     for folder in ("chips", "seeded_faults"):
         for file in sorted((_FOLDER / folder).glob("*.toml")):
@@ -169,7 +171,7 @@ def names() -> dict[str, Path]:
 
 
 def find(name_or_file: str, kinds: Collection[str]) -> Chip:
-    """The chip that `sim:NAME` or `sim:FILE.toml` means. `kinds` are the kinds of defects there are.
+    """Return the chip that `sim:NAME` or `sim:FILE.toml` names. `kinds` are the known kinds of defects.
 
     Raises UsageError for an unknown name and BadFileError, with file and line, for everything else.
     """
@@ -189,7 +191,7 @@ def find(name_or_file: str, kinds: Collection[str]) -> Chip:
 
 
 def load(path: Path, kinds: Collection[str]) -> Chip:
-    """The chip in a file. Raises BadFileError, with file and line, for anything that is not one."""
+    """Load a chip file. Raises BadFileError with file and line."""
     document, lines = toml.read(path, "chip")
     validate(document, Place(path, lines), counters=document.get("counters", _COUNTERS), kinds=kinds)
     chip = Chip(
@@ -217,7 +219,7 @@ def load(path: Path, kinds: Collection[str]) -> Chip:
 
 
 def _defect(entry: Mapping[str, Any]) -> Defect:
-    """A defect of a file that has been checked."""
+    """Return the defect of a validated entry."""
     when: dict[str, Any] = {}
     for key, value in entry.get("when", {}).items():
         if key in _SEVERAL:
@@ -242,7 +244,7 @@ def _defect(entry: Mapping[str, Any]) -> Defect:
 
 
 def _changed_fields(value: Any) -> Json:
-    """The fields of a dataclass that are not at their default, tuples as lists."""
+    """Return the fields of a dataclass that differ from their default, tuples as lists."""
     document = {}
     for known in fields(value):
         own = getattr(value, known.name)

@@ -1,4 +1,4 @@
-"""Saving and loading tensors of the device: PyTorch's own way asks for an allocator that only C++ can register."""
+"""Serialization of the device's tensors, because PyTorch's own path needs an allocator that only C++ can register."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _HasDevice(Protocol):
 
 
 def register(current: _HasDevice) -> None:
-    """Have torch.save tag the device's storages, and torch.load put them there."""
+    """Register the device with torch.save and torch.load."""
 
     def tag(storage: Any) -> str | None:
         if storage.device.type != KIND:
@@ -39,7 +39,7 @@ def register(current: _HasDevice) -> None:
 
 
 def register_distributed(current: _HasDevice) -> None:
-    """Have defects of checkpoints act on what torch.distributed.checkpoint loads, tensor by tensor: it copies them itself.
+    """Let checkpoint defects act on every tensor that torch.distributed.checkpoint loads.
 
     Only for chips that have such defects: it takes an import. Each call has the tensor's name as its `tensor`.
     """

@@ -1,4 +1,4 @@
-"""Stale memory: the chip's memory before the last write, for defects that read too early. Kept only where needed."""
+"""Stale memory: contents before the last write, for defects that read too early. Kept only if such a defect exists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_WRITES, _MOST_ELEMENTS = 512, 2**22
 
 
 class StaleMemory:
-    """The last content of memory that was written in place, and which stream made a tensor."""
+    """Contents of memory before it was overwritten in place, and the stream that produced each tensor."""
 
     def __init__(self) -> None:
         self.unsynchronised = False  # a wait between streams was skipped
@@ -23,13 +23,13 @@ class StaleMemory:
         self._stream_of: OrderedDict[int, int] = OrderedDict()
 
     def last_content(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """What stood in this memory before the last write to it; None where none is remembered."""
+        """Return the contents before the last write to this tensor's memory; None if they were not kept."""
         found = self._before.get(tensor.data_ptr())
         fits = found is not None and found.shape == tensor.shape and found.dtype == tensor.dtype
         return found if fits else None
 
     def begin_call(self, call: Call, stream: int) -> None:
-        """A call begins on a stream: what it reads from another may be stale, what it overwrites is remembered."""
+        """Handle the start of a call: make unsynchronised inputs stale, and keep what the call overwrites."""
         if self.unsynchronised:
             call.arguments = [self._stale(value, stream) for value in call.arguments]
         for tensor in _written(call):
@@ -40,14 +40,14 @@ class StaleMemory:
                     self._before.popitem(last=False)
 
     def end_call(self, call: Call, stream: int) -> None:
-        """A call has ended on a stream: its results are that stream's."""
+        """Handle the end of a call: its results belong to its stream."""
         for tensor in call.outputs():
             self._stream_of[tensor.data_ptr()] = stream
             if len(self._stream_of) > _MOST_WRITES:
                 self._stream_of.popitem(last=False)
 
     def forget_all(self) -> None:
-        """The device has been waited for: nothing is stale any more."""
+        """Handle a synchronisation: no memory is stale any more."""
         self.unsynchronised = False
         self._stream_of.clear()
 

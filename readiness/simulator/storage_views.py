@@ -1,4 +1,4 @@
-"""The host's memory under the simulated device's name, and back, without a copy.
+"""Views of the same memory as host tensors and as tensors of the simulated device, without a copy.
 
 A tensor is handed out as a DLPack capsule, the capsule's device is overwritten, and PyTorch takes it in again: a genuine
 tensor of the other device over the same memory. DLPack calls out-of-tree devices kDLExtDev.
@@ -27,7 +27,7 @@ _UNNAMED = frozenset({
 
 
 def to_device(tensor: torch.Tensor) -> torch.Tensor:
-    """A strided tensor of the host as one of the simulated device, over the same memory."""
+    """Return a strided host tensor as a tensor of the simulated device, over the same memory."""
     if tensor.dtype in _UNNAMED and tensor.itemsize in (1, 4):
         carrier = torch.uint8 if tensor.itemsize == 1 else torch.int32
         return to_device(tensor.view(carrier)).view(tensor.dtype)
@@ -35,7 +35,7 @@ def to_device(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of the simulated device as one of the host, over the same memory."""
+    """Return a tensor of the simulated device as a host tensor, over the same memory."""
     if tensor.dtype in _UNNAMED and tensor.itemsize in (1, 4):
         carrier = torch.uint8 if tensor.itemsize == 1 else torch.int32
         return to_host(tensor.view(carrier)).view(tensor.dtype)

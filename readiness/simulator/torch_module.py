@@ -1,4 +1,4 @@
-"""`torch.sim`: what PyTorch and checks ask of a device's namespace. Streams run in order; events are kept all the same."""
+"""The namespace `torch.sim`, as PyTorch and checks expect it of a device. Streams run in order; events are kept."""
 
 from __future__ import annotations
 
@@ -16,59 +16,59 @@ _numbers = itertools.count(1)
 
 
 class Event:
-    """A mark in a stream. Everything before it has ended by the time it is recorded: the device works in order."""
+    """Event of a stream. The device works in order, so all earlier work is done when it is recorded."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.recorded = False
 
     def record(self, stream: Stream | None = None) -> None:
-        """Set the mark."""
+        """Record the event."""
         self.recorded = True
 
     def query(self) -> bool:
-        """Whether all before it has ended."""
+        """True if all work before the event is done."""
         return True
 
     def wait(self, stream: Stream | None = None) -> None:
-        """Have a stream wait for it."""
+        """Make a stream wait for the event."""
         (stream or _current()).wait_event(self)
 
     def synchronize(self) -> None:
-        """Have the host wait for it."""
+        """Make the host wait for the event."""
         _device().raise_pending()
 
 
 class Stream:
-    """A queue of the device."""
+    """Stream of the device."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.number = next(_numbers)
 
     @property
     def device(self) -> torch.device:
-        """The device whose stream it is."""
+        """Device of the stream."""
         return torch.device("sim", 0)
 
     def wait_event(self, event: Event) -> None:
-        """Have what follows on this stream wait for an event."""
+        """Make later work on this stream wait for an event."""
         _device().inject_without_tensors("stream::wait")
 
     def wait_stream(self, stream: Stream) -> None:
-        """Have what follows on this stream wait for all that stands on another."""
+        """Make later work on this stream wait for all work on another."""
         _device().inject_without_tensors("stream::wait")
 
     def record_event(self, event: Event | None = None) -> Event:
-        """Set a mark."""
+        """Record an event on this stream."""
         event = event or Event()
         event.record(self)
         return event
 
     def query(self) -> bool:
-        """Whether all on it has ended."""
+        """True if all work on the stream is done."""
         return True
 
     def synchronize(self) -> None:
-        """Have the host wait for it."""
+        """Make the host wait for the stream."""
         _device().raise_pending()
 
     def __enter__(self) -> Stream:
@@ -122,13 +122,13 @@ def _memory(device: Any = None) -> tuple[int, int]:
 
 
 def use(device: SimulatedDevice) -> None:
-    """From now on the namespace speaks of this chip."""
+    """Make this chip the one that the namespace refers to."""
     _devices[:] = [device]
     _swap(_default)
 
 
 def make() -> types.ModuleType:
-    """The namespace, to be registered as `torch.sim`."""
+    """Return the namespace, for registration as `torch.sim`."""
     module = types.ModuleType("torch.sim")
     contents: dict[str, Any] = {
         "Stream": Stream,
@@ -171,16 +171,16 @@ def make() -> types.ModuleType:
 
 
 def _seed(*_: Any) -> None:
-    """There is nothing to do, but of a device that is lost even this cannot be asked."""
+    """Do nothing, but raise if the device is lost."""
     _device().raise_if_lost()
 
 
 def _nothing(*_: Any, **__: Any) -> None:
-    """There is nothing to do."""
+    """Do nothing."""
 
 
 class _Device(contextlib.AbstractContextManager["_Device"]):
-    """`with torch.sim.device(0)`: there is one device."""
+    """Context manager `torch.sim.device(0)`. There is one device."""
 
     def __init__(self, device: Any = None) -> None:
         self.idx = 0

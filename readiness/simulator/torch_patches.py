@@ -1,4 +1,4 @@
-"""PyTorch patches: what only C++ can register, replaced in Python: generators, pinned memory, synchronisation.
+"""PyTorch patches for what only C++ can register: generators, pinned memory, synchronisation.
 
 Not closed: more than one device in a process, resizing a storage (which FSDP2 does), sparse tensors. Those are limits of
 the simulator, not of any chip.
@@ -17,16 +17,16 @@ _pinned: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class Generator(torch.Generator):
-    """A generator for the simulated device is one of the host: its numbers are drawn there."""
+    """Generator for the simulated device: a host generator."""
 
     def __new__(cls, device: Any = "cpu") -> Generator:
-        """For any device but the simulated one as ever."""
+        """Return a usual generator for any other device."""
         kind = torch.device(device).type
         return super().__new__(cls, device="cpu" if kind == KIND else device)  # type: ignore[call-arg]
 
 
 def close() -> object:
-    """Close them for this process; keep what is returned."""
+    """Apply the patches to this process; they last as long as the returned object."""
     torch.Generator = Generator  # type: ignore[misc]
     plain = torch.accelerator.synchronize
 

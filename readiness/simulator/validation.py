@@ -1,4 +1,4 @@
-"""Validation of a chip file beyond its schema: each mistake with its line.
+"""Validation of a chip file beyond its schema; each error has its line.
 
 A defect that could never act is refused: it would be counted as missed, or as caught for another reason.
 """
@@ -35,24 +35,24 @@ _HEALTH_KEYS: Mapping[str, Any] = {"health": str, "codes": str, "throttle": str,
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file and where its keys stand."""
+    """Location of a file's keys, for error messages."""
 
     file: Path
     lines: Lines
 
     def error_at(self, path: Path_, what: str, remedy: str) -> BadFileError:
-        """The error to raise for what stands at this path of the document."""
+        """Return an error with the location of this path of the document."""
         place = f"{self.file}:{self.lines.line(path)}"
         return BadFileError(f"{Problem(path, '').path_text}: {what}", place=place, remedy=remedy)
 
 
 def as_list(value: Any) -> list[Any]:
-    """One or a list of them, as a list."""
+    """Return a value or a list of values as a list."""
     return value if isinstance(value, list) else [value]
 
 
 def validate(document: Mapping[str, Any], place: Place, *, counters: Collection[str], kinds: Collection[str]) -> None:
-    """Raise BadFileError for the first mistake. `counters` are the chip's, `kinds` the kinds of defects there are."""
+    """Raise BadFileError for the first error. `counters` are the chip's, `kinds` the known kinds of defects."""
     named: set[str] = set()
     for position, entry in enumerate(document.get("defect", [])):
         path = ("defect", position)
@@ -188,7 +188,7 @@ def _validate_versions(versions: Mapping[str, Any], place: Place, path: Path_) -
 
 
 def _validate_conditions(entry: Mapping[str, Any], place: Place, path: Path_) -> None:
-    """Versions and counters are read, not called: of all conditions only the chip says anything about them."""
+    """Refuse conditions that need calls: versions and counters are read, not called, so only the chip can be chosen."""
     conditions: list[Path_] = [("when", key) for key in entry.get("when", {}) if key != "chip"]
     conditions += [(key,) for key in ("op", "dtype", "severity") if key in entry]
     if conditions:

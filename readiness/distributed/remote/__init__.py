@@ -1,1 +1,1 @@
-"""Ranks on other hosts: an agent there, a client and a proxy here."""
+"""Ranks on other hosts: a remote agent there, a client and a proxy here."""

@@ -54,7 +54,7 @@ def main() -> int:
 
 @dataclass(slots=True)
 class _LocalRank:
-    """A rank on this host: its process, the offset of its reported log, its last record and state."""
+    """Rank on this host: its process, the offset of its reported log, its last record and state."""
 
     process: RankProcess
     log_offset: int = 0
@@ -65,7 +65,7 @@ class _LocalRank:
 
 @dataclass(slots=True)
 class _RankGroup:
-    """The ranks of a group that are on this host."""
+    """Ranks of a group that run on this host."""
 
     board: StatusBoard
     board_file: BinaryIO
@@ -139,7 +139,7 @@ class _Agent:
                 self._send({"over": True})
 
     def _prepare(self, name: str, address: str) -> Json:
-        """Prepare for starting ranks, as a worker does."""
+        """Prepare to start ranks, as a worker does."""
         try:
             accelerators.stack(name)
             import torch  # noqa: F401 - once, and not in each rank that is forked

@@ -24,7 +24,7 @@ _MOST_CONNECTIONS = 4096
 
 
 class Forwarding:
-    """The store connections of a rank group at one end, by number. Registers its sockets with a selector, as their data.
+    """Store connections of a rank group at one end, by number. Registers its sockets with a selector, as their data.
 
     Messages are `{"store": [number, base64 of what came]}`, with nothing in them where the connection has ended.
     """
@@ -70,7 +70,7 @@ class Forwarding:
             self._end(number)
 
     def _connection(self, number: int) -> socket.socket:
-        """Raises OSError where there is none."""
+        """Return a connection by number. Raises OSError if there is none."""
         if number not in self._connections:
             raise ConnectionError("this connection has ended")
         return self._connections[number]
@@ -88,7 +88,7 @@ class Forwarding:
 
 
 class ToStore(Forwarding):
-    """The end on the run's host: one connection to the store for each connection on the other host."""
+    """End on the run's host: one connection to the store for each connection on the other host."""
 
     def __init__(self, selector: selectors.BaseSelector, place: str) -> None:
         super().__init__(selector)
@@ -105,7 +105,7 @@ class ToStore(Forwarding):
 
 
 class FromRanks(Forwarding):
-    """The end on another host: listens on its loopback interface for the ranks there, and turns other users away."""
+    """End on another host: accepts connections of local ranks on the loopback interface, and rejects other users."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         super().__init__(selector)
@@ -115,17 +115,17 @@ class FromRanks(Forwarding):
         selector.register(self._listener, selectors.EVENT_READ, self)
 
     def place(self, place: str) -> str:
-        """Return the local place of the store that the run's host serves."""
+        """Return the local address of the store that the run's host serves."""
         _, attempt = rendezvous.served_at(place)
         return f"tcp://{LOOPBACK}:{self._port}/{attempt}"
 
     @property
     def descriptors(self) -> list[int]:
-        """The descriptors that a forked rank must close."""
+        """Descriptors that a forked rank must close."""
         return [self._listener.fileno(), *(opened.fileno() for opened in self._connections.values())]
 
     def ready(self, opened: object) -> Json | None:
-        """As in the base class; a new connection is announced by its first data."""
+        """Extend the base class: a new connection is announced by its first data."""
         if opened is not self._listener:
             return super().ready(opened)
         with contextlib.suppress(OSError):
@@ -145,7 +145,7 @@ class FromRanks(Forwarding):
 
 
 def of_this_user(port: int, to: int, tables: Path = Path("/proc/self/net")) -> bool:
-    """Whether the connection from one port of the loopback interface to another was made by a process of this user.
+    """True if a process of this user made the connection between these ports of the loopback interface.
 
     The kernel knows the owner of each end (proc(5)). Where it does not tell, everybody is believed.
     """

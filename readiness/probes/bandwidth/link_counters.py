@@ -37,7 +37,7 @@ def measurements(stack: Stack, outcome: RanksOutcome, placement: Placement) -> I
 
 
 def counter_rises(stack: Stack, placement: Placement, states: Mapping[int, LinkState]) -> dict[str, Counters | None]:
-    """How far each chip's counters rose since the run began, by the accelerator's id; None where that is unknown.
+    """Return how far each chip's counters rose since the run began, by the accelerator's id; None where that is unknown.
 
     This host reads its own chips' counters, also of those whose rank has failed; of other hosts' chips the ranks there
     report theirs (`states`, by rank).

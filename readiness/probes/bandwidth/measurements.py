@@ -61,7 +61,7 @@ def _wrong(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
 
 
 def _work(report: object) -> str:
-    """What a report is of, in words; empty for one without results."""
+    """Return what a report is of, in words; empty for one without results."""
     match report:
         case CollectiveTimes(op=op):
             return op
@@ -134,7 +134,7 @@ def _peaks(buses: Buses, carried_gbps: float | None, placement: Placement) -> It
 
 
 def _carried_gbps(outcome: RanksOutcome, placement: Placement) -> float | None:
-    """What the links of the chip with the least carry, as the vendor's library reports it.
+    """Return what the links of the chip with the least carry, as the vendor's library reports it.
 
     None unless every chip's links are known, all are of one host (between hosts other links count), and those that go
     straight to chips go to all that take part and to no others: with islands of chips another way counts, too.

@@ -67,7 +67,7 @@ def use(accelerator: Accelerator) -> str | None:
 
 
 def used_bytes(accelerator: Accelerator) -> int | None:
-    """How much of the device's memory is in use now, by whomever; None where the stack does not tell."""
+    """Return how much of the device's memory is in use now, by whomever; None where the stack does not tell."""
     reading = accelerator.memory()
     return None if reading is None else reading[1] - reading[0]
 
@@ -164,7 +164,7 @@ def spawned(descriptor: str, request: str) -> int:
 
 
 def _read(reader: int, deadline: float) -> bytes:
-    """What the child writes until it closes its end, or until the deadline."""
+    """Return what the child writes until it closes its end, or until the deadline."""
     answer = b""
     while (left := deadline - time.monotonic()) > 0:
         ready, _, _ = select.select([reader], [], [], left)

@@ -71,7 +71,7 @@ def draw(dtype: torch.dtype, shape: tuple[int, ...], generator: torch.Generator)
 
 
 def wrong_bytes(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    """How many bytes of two tensors on the host differ; infinite where shape or dtype do."""
+    """Return how many bytes of two tensors on the host differ; infinite where shape or dtype do."""
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         return math.inf
     first, second = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (found, wanted))
@@ -79,7 +79,7 @@ def wrong_bytes(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def pinning(accelerator: Accelerator) -> str | None:
-    """Why the host cannot pin memory for this device, None where it can."""
+    """Return why the host cannot pin memory for this device, None where it can."""
     if accelerator.device.type == "cpu":
         return "the device uses the host's memory"
     try:

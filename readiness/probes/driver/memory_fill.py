@@ -109,7 +109,7 @@ def over_allocate(accelerator: Accelerator, requested_bytes: int) -> Refusal:
 
 
 def works(accelerator: Accelerator, size_bytes: int) -> str | None:
-    """Why the device does not allocate and calculate now, None where it does both. Values are exact in float32."""
+    """Return why the device does not allocate and calculate now, None where it does both. Values are exact in float32."""
     side = max(16, min(512, int((size_bytes / 4) ** 0.5)))
     drawn = torch.randint(-8, 9, (side, side), generator=accelerator.generator("memory", "works"))
     try:

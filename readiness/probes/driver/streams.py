@@ -23,7 +23,7 @@ class Attempt:
 
 
 def missing(accelerator: Accelerator) -> str | None:
-    """Why streams cannot be looked at on this device, None where they can."""
+    """Return why streams cannot be looked at on this device, None where they can."""
     if not accelerator.stack.asynchronous:
         return "this device has no streams: it runs everything in order"
     module = accelerator.stack.module()

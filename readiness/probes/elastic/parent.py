@@ -69,7 +69,7 @@ class Job:
         return max((number for _, number in self.found), default=0)
 
     def recovered(self, ranks: int) -> bool:
-        """Whether every worker came to the end, in the same round."""
+        """True if every worker came to the end, in the same round."""
         last = [self.found.get((rank, self.last_round)) for rank in range(ranks)]
         return self.code == 0 and self.fault_at is not None and all(one is not None and one["done"] for one in last)
 

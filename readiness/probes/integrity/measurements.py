@@ -58,7 +58,7 @@ def _listed(values: tuple[object, ...] | None) -> list[object] | None:
 
 
 def _observations(outcome: RanksOutcome) -> tuple[Counter[Observation], set[Observation], Counter[str]]:
-    """What was wrong and how often, all that was looked at, and how many calls were made of each kind."""
+    """Return what was wrong and how often, all that was looked at, and how many calls were made of each kind."""
     wrong: Counter[Observation] = Counter()
     observed: set[Observation] = set()
     calls: Counter[str] = Counter()

@@ -101,7 +101,7 @@ class RepeatedAllReduce:
         self.context.accelerator.synchronize()
 
     def _refusal(self, dtype: torch.dtype) -> str:
-        """Why the library takes no sum of this type on some rank; empty where it does."""
+        """Return why the library takes no sum of this type on some rank; empty where it does."""
         with self.context.step(f"first all_reduce in {dtype}"), unsupported_as_reason() as refusal:
             self.all_reduce(torch.zeros(SMALL, dtype=dtype).to(self.context.device), None)
         refused = sum(self.context.exchange(bool(refusal.reason)))

@@ -51,7 +51,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {"_grouped_mm": grouped_mm, "hist
 
 
 def terms(sample: Sample) -> int:
-    """How many products a sum has at most."""
+    """Return how many products a sum has at most."""
     return max((max(tensor.shape, default=1) for tensor in sample.tensors()), default=1)
 
 
@@ -62,7 +62,7 @@ _ADDING = frozenset({"addmm", "baddbmm", "convolution", "linear"})
 def excess(
     out: Tensor, reference: Tensor, magnitude: Tensor, count: int, operator: Operator, leniency: float = 1.0
 ) -> str | None:
-    """What is wrong by the bound, or None. `magnitude` is the same sum over magnitudes."""
+    """Return what is wrong by the bound, or None. `magnitude` is the same sum over magnitudes."""
     allowed = leniency * ALLOWED
     allowance = allowed * math.sqrt(max(count, 1)) * numerics.accumulation_roundoff(out.dtype) * magnitude.abs()
     if operator.base in _ADDING:

@@ -84,17 +84,17 @@ class Operator:
 
     @property
     def unspecified(self) -> bool:
-        """Whether only the shape of its result is defined."""
+        """True if only the shape of its result is defined."""
         return self.base in _UNSPECIFIED
 
     @property
     def contraction(self) -> bool:
-        """Whether it is judged by the bound of sums of products."""
+        """True if it is judged by the bound of sums of products."""
         return self.base in CONTRACTIONS
 
     @property
     def on_lists(self) -> bool:
-        """Whether it takes lists of tensors, as those of optimizers do."""
+        """True if it takes lists of tensors, as those of optimizers do."""
         return self.base.startswith(("_foreach_", "_fused_"))
 
     @property
@@ -106,7 +106,7 @@ class Operator:
 
     @property
     def exact(self) -> bool:
-        """Whether every bit of its result is defined."""
+        """True if every bit of its result is defined."""
         return self.base in _EXACT
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
@@ -171,7 +171,7 @@ _VALUES: Mapping[tuple[str, int], Values] = {
 
 
 def values(call: Call, position: int) -> Values:
-    """What the argument at this position may hold."""
+    """Return what the argument at this position may hold."""
     base = call.op.partition("::")[2].partition(".")[0]
     known = _VALUES.get((base, position))
     if base == "_grouped_mm" and position == 2:

@@ -247,7 +247,7 @@ class Replayer:
         self._timings[number] = self._timing(record, call, size)
 
     def _timing(self, record: Record, call: Call, size: Size) -> CallTiming:
-        """What the last call took; of a smaller one, what the model's own size has beyond it, too."""
+        """Return what the last call took; of a smaller one, what the model's own size has beyond it, too."""
         whole = record.call.at(self.workload.full)
         full = size == self.workload.full or (whole is not None and call == self._at_home(whole))
         work, traffic = 0.0, 0.0

@@ -41,7 +41,7 @@ class DeviceBudget:
     bytes_per_s: float
 
     def affords(self, call: Call) -> bool:
-        """Whether a call of this size fits."""
+        """True if a call of this size fits."""
         size = size_bytes(call)
         if size * _COPIES > self.bytes:
             return False

@@ -73,7 +73,7 @@ def run(
 
 
 def _merged(small: ReplayResult, large: ReplayResult) -> ReplayResult:
-    """What both sizes say of an operator: the worse of the two, and all that was played."""
+    """Return what both sizes say of an operator: the worse of the two, and all that was played."""
     worse = small if small.outcome in (Outcome.FALLBACK, Outcome.NONDETERMINISTIC) and large.outcome.right else large
     forward = small.forward or (small.outcome if worse.phase is Phase.BACKWARD else None)
     timings = {**small.timings, **large.timings}
@@ -92,7 +92,7 @@ class _Replay:
     speed: tuple[float, float] | None = None
 
     def bytes_moved(self, group: OpGroup) -> float:
-        """How much there is to move for it at the model's own size."""
+        """Return how much there is to move for it at the model's own size."""
         return replay_sizes.bytes_moved(self.workload, (self.workload.records[number] for number in group.records))
 
     def extrapolate(self, result: ReplayResult) -> ReplayResult:

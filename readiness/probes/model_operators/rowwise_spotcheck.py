@@ -100,7 +100,7 @@ def total(sample: Sample, out: Tensor, generator: torch.Generator, *, mean: bool
 
 
 def joined(sample: Sample, out: Tensor, generator: torch.Generator) -> Looked | None:  # noqa: ARG001
-    """What was put side by side, all of it: to the bit."""
+    """Return what was put side by side, all of it: to the bit."""
     tensors = [tensor.detach() for tensor in sample.arguments[0]]
     want = torch.cat(tensors, int(_option(sample, 1, "dim", 0)))
     return (out.detach().cpu(), want, torch.zeros(())) if want.dtype is out.dtype else None

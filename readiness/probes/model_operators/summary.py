@@ -38,7 +38,7 @@ class WorkloadSummary:
 
     @property
     def complete(self) -> bool:
-        """Whether every operator was tried."""
+        """True if every operator was tried."""
         return all(result.reached for _, result in self.found)
 
     def measurements(self) -> Iterator[Measurement]:

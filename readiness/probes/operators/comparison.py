@@ -120,7 +120,7 @@ class Comparison:
 
     @property
     def chooses(self) -> bool:
-        """Whether it takes some of equal values here, and nobody says which."""
+        """True if it takes some of equal values here, and nobody says which."""
         return self.entry.within(op_semantics.CHOOSES) and not self._stable and self._ties()
 
     @property
@@ -129,7 +129,7 @@ class Comparison:
         return bool(self.sample.keywords.get("stable"))
 
     def _within_sum_bound(self, out: torch.Tensor) -> bool:
-        """Whether this is a matrix product and within the bound on the error of its sums."""
+        """True if this is a matrix product and within the bound on the error of its sums."""
         factors = _FACTORS.get(self.entry.name)
         plain = self.dtype.is_floating_point and self.sample.through is None and not self.sample.keywords
         if factors is None or not plain or not out.numel():
@@ -287,7 +287,7 @@ def roundoff(dtype: torch.dtype) -> float:
 
 
 def identical(first: Leaves, second: Leaves) -> bool:
-    """Whether two results are equal in every element, NaN with NaN."""
+    """True if two results are equal in every element, NaN with NaN."""
     return len(first) == len(second) and all(_same(one, other) for one, other in zip(first, second, strict=True))
 
 

@@ -529,7 +529,7 @@ for _maker, _names in (*_MAKERS.items(), *_FURTHER.items()):
 
 
 def has(name: str) -> bool:
-    """Whether the table has calls of this operator."""
+    """True if the table has calls of this operator."""
     return name in _BY_NAME
 
 

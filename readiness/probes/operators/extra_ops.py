@@ -131,7 +131,7 @@ def _some_lists(count: int) -> Callable[[InputFactory], Calls]:
 
 
 def _foreach(name: str, first: Tensors, *rest: Tensors) -> Tensors:
-    """What it returns, and then what it writes in place."""
+    """Return what it returns, and then what it writes in place."""
     result = list(getattr(torch, f"_foreach_{name}")(first, *rest))
     if (in_place := getattr(torch, f"_foreach_{name}_", None)) is not None:
         in_place(first, *rest)
@@ -283,7 +283,7 @@ def _exponential(values: torch.Tensor) -> torch.Tensor:
 
 
 def _within(found: torch.Tensor, wanted: float, deviation: float, dtype: torch.dtype) -> bool:
-    """Whether a mean of so many draws is what it should be: six standard errors, and the dtype's own rounding."""
+    """True if a mean of so many draws is what it should be: six standard errors, and the dtype's own rounding."""
     return bool(abs(float(found) - wanted) < 6 * deviation / _DRAWN**0.5 + float(torch.finfo(dtype).eps))
 
 

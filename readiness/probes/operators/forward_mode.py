@@ -22,7 +22,7 @@ Tangents = list[torch.Tensor | None]
 
 
 def claims(entry: Entry, dtype: torch.dtype) -> bool:
-    """Whether PyTorch says that the operator has it and its result can be compared."""
+    """True if PyTorch says that the operator has it and its result can be compared."""
     loose = entry.within(op_semantics.RANDOM | op_semantics.UNORDERED | op_semantics.UNSPECIFIED)
     return bool(getattr(entry.info, "supports_forward_ad", False)) and entry.claims_backward(dtype) and not loose
 
@@ -51,7 +51,7 @@ class _Directional:
     _drawn: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def problem(self) -> str | None:
-        """What is wrong, empty where nothing is; None where it cannot be judged."""
+        """Return what is wrong, empty where nothing is; None where it cannot be judged."""
         device = self.trial.accelerator.device
         self.trial.enter(Phase.FORWARD_MODE, self.sample.label)
         try:

@@ -89,7 +89,7 @@ def of_overload(device_type: str, name: str) -> Provenance:
 
 
 def falls_back(device_type: str) -> bool:
-    """Whether the device has a fallback for whatever it lacks: told by operators that only one vendor has."""
+    """True if the device has a fallback for whatever it lacks: told by operators that only one vendor has."""
     return any(of_overload(device_type, f"aten::{name}") is Provenance.FALLBACK for name in _ONE_VENDORS)
 
 
@@ -198,7 +198,7 @@ _KERNELS = {
 
 
 def _is_kernel_of(operator: str, name: str) -> bool:
-    """Whether `aten::_softmax` may call itself the kernel of `softmax`."""
+    """True if `aten::_softmax` may call itself the kernel of `softmax`."""
     kernel = _parted(name.rpartition("::")[2])[0].strip("_").removeprefix("native_")
     wanted = operator.removeprefix("nn.functional.").replace(".", "_").strip("_").removeprefix("native_")
     names = next((names for start, names in _KERNELS.items() if wanted.startswith(start)), (wanted,))

@@ -29,7 +29,7 @@ def in_layout(layout: Layout, device: torch.device) -> Convert:
 
 
 def layout_differs(layout: Layout, sample: Sample) -> bool:
-    """Whether any input of this call would lie otherwise in this layout: a number has no strides."""
+    """True if any input of this call would lie otherwise in this layout: a number has no strides."""
     return any(
         tensor.numel() > (1 if layout is Layout.STRIDED else 0) and tensor.layout == torch.strided
         for tensor in sample.tensors()

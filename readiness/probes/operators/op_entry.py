@@ -21,11 +21,11 @@ class Entry:
 
     @property
     def core(self) -> bool:
-        """Whether language models train and serve with it."""
+        """True if language models train and serve with it."""
         return self.within(op_semantics.CORE)
 
     def claims(self, dtype: torch.dtype) -> bool:
-        """Whether PyTorch says that the CPU's forward has this dtype: the yardstick for every device."""
+        """True if PyTorch says that the CPU's forward has this dtype: the yardstick for every device."""
         return dtype in self.info.supported_dtypes("cpu")
 
     def claims_backward(self, dtype: torch.dtype) -> bool:
@@ -36,7 +36,7 @@ class Entry:
         return bool(differentiable and self.info.supports_autograd) and dtype in self.info.supported_backward_dtypes("cpu")
 
     def host_only(self, dtype: torch.dtype) -> str | None:
-        """Why no accelerator need have it in this dtype, or None."""
+        """Return why no accelerator need have it in this dtype, or None."""
         listed = self.within(op_semantics.HOST_ONLY.get(name_of(dtype), frozenset()))
         whole = not (dtype.is_floating_point or dtype.is_complex)
         if listed or (whole and dtype not in self.info.supported_dtypes("cuda")):
@@ -44,7 +44,7 @@ class Entry:
         return None
 
     def within(self, names: frozenset[str]) -> bool:
-        """Whether a table of `classes` speaks of this entry."""
+        """True if a table of `classes` speaks of this entry."""
         return self.name in names or self.base in names
 
     @property

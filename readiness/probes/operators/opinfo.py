@@ -69,7 +69,7 @@ def select(entries: Sequence[Entry], selection: str, only: Sequence[str] = ()) -
 
 
 def parts(selection: str, only: Sequence[str] = ()) -> tuple[str, ...]:
-    """What a sweep may claim to speak of, as labels: never of a catalogue of which it saw a part."""
+    """Return what a sweep may claim to speak of, as labels: never of a catalogue of which it saw a part."""
     if only:
         return ("chosen",)
     return ("all", "core") if selection == "all" else (selection,)

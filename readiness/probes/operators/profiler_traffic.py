@@ -98,7 +98,7 @@ def _silence() -> Iterator[None]:
 
 
 def of_trace(trace: Mapping[str, Any]) -> Traffic | None:
-    """What a trace in Chrome's format tells of a device; None where it tells of no device at all."""
+    """Return what a trace in Chrome's format tells of a device; None where it tells of no device at all."""
     events = [event for event in trace.get("traceEvents", ()) if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
     if not events:
         return None
@@ -124,7 +124,7 @@ def on_host(traffic: Traffic | None, inputs: int, outputs: int) -> str | None:
 def host_work_reason(
     accelerator: Accelerator, make_inputs: Callable[[], Sample], call: Callable[[Sample], Iterable[object]]
 ) -> str | None:
-    """What the profiler says of a call that was the host's work, where there is a profiler for this device.
+    """Return what the profiler says of a call that was the host's work, where there is a profiler for this device.
 
     `make_inputs` returns its inputs on the device, `call` its outputs for them. Without a profiler neither is called.
     """

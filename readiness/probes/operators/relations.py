@@ -204,7 +204,7 @@ def _compare(trial: OpTrial, case: Case, where: str, whole: _Results, other: _Re
 
 
 def _apart(trial: OpTrial, case: Case, found: torch.Tensor, expected: torch.Tensor) -> str | None:
-    """What differs between two results of the device that should be one, beyond rounding."""
+    """Return what differs between two results of the device that should be one, beyond rounding."""
     if found.shape != expected.shape:
         return f"shape {tuple(found.shape)} instead of {tuple(expected.shape)}"
     if not found.is_floating_point():

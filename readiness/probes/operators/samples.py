@@ -69,7 +69,7 @@ class Sample:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether all its tensors lie on the CPU; of a call without any that is not known."""
+        """True if all its tensors lie on the CPU; of a call without any that is not known."""
         return bool(self.tensors()) and all(tensor.device.type == "cpu" for tensor in self.tensors())
 
     def having(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Sample:

@@ -116,7 +116,7 @@ def sweep(
 def _with_due_derivatives(
     entry: Entry, dtype: torch.dtype, task: Task, result: SweepResult, options: TrialOptions
 ) -> SweepResult:
-    """What a process that died unknown: which derivatives were due."""
+    """Return what a process that died unknown: which derivatives were due."""
     if task.fatal is None and result.outcome not in (Outcome.CRASHED, Outcome.HANG):
         return result
     due = options.forward_mode and forward_mode.claims(entry, dtype)

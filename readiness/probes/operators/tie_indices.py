@@ -12,7 +12,7 @@ from readiness.probes.operators.samples import Sample
 
 
 def indices_equivalent(name: str, sample: Sample, have: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether the places that a device told hold the values that they should; of what tells them otherwise, yes."""
+    """True if the places that a device told hold the values that they should; of what tells them otherwise, yes."""
     base = name.partition(".")[0]
     given = sample.tensors()
     if base not in op_semantics.INDICES_ALONG or len(given) != 1 or have.shape != expected.shape or not given[0].ndim:
@@ -37,7 +37,7 @@ def indices_equivalent(name: str, sample: Sample, have: torch.Tensor, expected: 
 
 
 def in_any_order(name: str, sample: Sample) -> bool:
-    """Whether it was told that the largest values may come in any order."""
+    """True if it was told that the largest values may come in any order."""
     given = sample.arguments
     argument = given[4] if len(given) > 4 else sample.keywords.get("sorted", True)
     return name.removeprefix("aten::") == "topk" and argument is False

@@ -44,7 +44,7 @@ class Mode:
     pairs: bool = False
 
     def obstacle(self, ranks: int) -> str | None:
-        """Why so many ranks cannot be arranged so, or None."""
+        """Return why so many ranks cannot be arranged so, or None."""
         if self.pairs and (ranks < 4 or ranks % 2):
             return f"it needs an even number of ranks, at least four; there are {ranks}"
         return "it needs at least two ranks" if ranks < 2 else None

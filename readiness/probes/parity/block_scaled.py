@@ -69,7 +69,7 @@ class Scaled:
         return self.scales.repeat_interleave(BLOCK, 0) if self.square else self.scales
 
     def wide(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """What the values stand for."""
+        """Return what the values stand for."""
         return self.values.to(dtype) * self.by_row().to(dtype).repeat_interleave(BLOCK, 1)
 
     def to(self, device: torch.device) -> Scaled:

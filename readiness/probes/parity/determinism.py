@@ -69,7 +69,7 @@ def disturb(accelerator: Accelerator, turn: int) -> None:
 
 
 def obeys(repeat: Repeat) -> bool:
-    """Whether torch does this where it must not do it otherwise than deterministically: it says so where it cannot.
+    """True if torch does this where it must not do it otherwise than deterministically: it says so where it cannot.
 
     Where it is only warned (`deterministic`), it leaves attention as it is, though it could do it. Raises what is raised.
     """

@@ -102,7 +102,7 @@ def forward(model: Transformer, prompt: Tensor, chosen: Tensor) -> Tensor:
 
 
 def disagreements(chosen: Tensor, reference: Tensor, dtype: torch.dtype, doubt: float = 64.0) -> tuple[int, int]:
-    """How many chosen tokens (B, N) float64 would clearly not have chosen, and how many it clearly chooses at all.
+    """Return how many chosen tokens (B, N) float64 would clearly not have chosen, and how many it clearly chooses at all.
 
     `reference` are the float64 logits at those places. A choice is in doubt, and not counted, where the best logit leads
     the chosen one by no more than `doubt` roundoffs of the dtype times the row's root mean square.

@@ -71,7 +71,7 @@ def _with_timeout(settings: Settings, timeout_s: float) -> Settings:
 
 
 def _no_links_to_cut(accelerator: Accelerator) -> str | None:
-    """Why connections cannot be cut here, or None."""
+    """Return why connections cannot be cut here, or None."""
     if sys.platform != "linux":
         return "connections are cut by a filter that only Linux has"
     if not speaks_tcp(accelerator.stack.collective_backend or ""):

@@ -30,5 +30,5 @@ class StallDetector:
 
 
 def stalled_s(stalls: Iterable[tuple[float, float]], began: float, seconds: float) -> float:
-    """How much of a call's time fell into stalls, in seconds."""
+    """Return how much of a call's time fell into stalls, in seconds."""
     return sum(max(0.0, min(end, began + seconds) - max(begin, began)) for begin, end in stalls)

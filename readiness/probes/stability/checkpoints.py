@@ -132,7 +132,7 @@ Source = tuple[Callable[[], Tensor], Callable[[Tensor], object]]
 
 
 def _sources(accelerator: Accelerator) -> dict[str, Source]:
-    """How the state of each global generator is read and written: the host's, and the device's where it can be."""
+    """Return how the state of each global generator is read and written: the host's, and the device's where it can be."""
     found: dict[str, Source] = {"cpu": (torch.get_rng_state, torch.set_rng_state)}
     if accelerator.device.type != "cpu":
         module = accelerator.stack.module()
@@ -223,7 +223,7 @@ def round_trip(accelerator: Accelerator, target: torch.device, refusals: tuple[t
 
 
 def _refusal(error: Exception) -> str:
-    """Why a tensor cannot be saved, in a line. Raises OSError where the disk is to blame."""
+    """Return why a tensor cannot be saved, in a line. Raises OSError where the disk is to blame."""
     if disk.is_disk_full(error):
         raise disk.full_error(str(error)) from None
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200]
@@ -246,7 +246,7 @@ def _passed(value: Any, target: torch.device) -> Any:
 
 
 def _one(saved: Tensor, expected: Tensor, target: torch.device) -> str | None:
-    """What is wrong with one tensor after a round trip, or None."""
+    """Return what is wrong with one tensor after a round trip, or None."""
     loaded = _passed(saved, target)
     if loaded.device.type != target.type:
         return f"came back on {loaded.device}"

@@ -74,12 +74,12 @@ class Load:
 
     @property
     def _shares(self) -> bool:
-        """Whether it is a chip of several of one simulator, which keep each other busy: none waits for the others."""
+        """True if it is a chip of several of one simulator, which keep each other busy: none waits for the others."""
         return self.accelerator.stack.sharing(self.accelerator.facts) > 1
 
     @property
     def cut_short(self) -> bool:
-        """Whether it ended, for a cause that is not the device's, before the seconds that were asked for."""
+        """True if it ended, for a cause that is not the device's, before the seconds that were asked for."""
         return self.out_of_memory and self.elapsed_s < self.seconds
 
     def prepare(self, dtypes: Iterable[str]) -> None:

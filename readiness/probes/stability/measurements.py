@@ -100,7 +100,7 @@ def _of_kind(op_stats: Sequence[OpStats], labels: dict[str, str]) -> Iterator[Yi
 
 
 def _others(op_stats: Sequence[OpStats]) -> str:
-    """How many more there are than the one that was named, and the next of them."""
+    """Return how many more there are than the one that was named, and the next of them."""
     match len(op_stats):
         case 0 | 1:
             return ""

@@ -76,7 +76,7 @@ def _cast(x: Tensor) -> Tensor:
 
 
 def _update(weight: Tensor, gradient: Tensor) -> Tensor:
-    """What an optimizer does to a weight, in place."""
+    """Return what an optimizer does to a weight, in place."""
     return weight.clone().mul_(0.99).add_(gradient, alpha=-0.1)
 
 
@@ -205,7 +205,7 @@ def place(tensor: Tensor, layout: str, device: torch.device) -> Tensor:
 
 
 def reference(operation: Operation, inputs: Inputs, phase: str) -> Sequence[Tensor]:
-    """What the case should give, worked out on the host from the very same inputs; in float64 unless it is exact."""
+    """Return what the case should give, worked out on the host from the very same inputs; in float64 unless it is exact."""
     wide = [tensor.double() if tensor.is_floating_point() and not operation.exact else tensor for tensor in inputs.tensors]
     given = [tensor.detach() for tensor in wide]
     leaves = [tensor.requires_grad_(phase == BACKWARD) for tensor in given if tensor.is_floating_point()]

@@ -33,7 +33,7 @@ def kind(
     unit: str = "1",
     warm: bool = False,
 ) -> Callable[[Act], Act]:
-    """Declare what a function does as a kind of defect."""
+    """Decorator that registers a function as a kind of defect."""
 
     def declare(act: Act) -> Act:
         assert name not in _kinds, f"two kinds are called {name}"
@@ -44,7 +44,7 @@ def kind(
 
 
 def kinds() -> Mapping[str, FaultKind]:
-    """All kinds by name, sorted."""
+    """Return all kinds by name, sorted."""
     for file in _FILES:
         importlib.import_module(f"{__name__}.{file}")
     return dict(sorted(_kinds.items()))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _scale(injection: Injection) -> bool:
-    """Every floating element off by the severity, up or down; of whole numbers one element by one."""
+    """Scale every floating-point element up or down by the severity; change one element of integers by one."""
     import torch
 
     for tensor in injection.floats():

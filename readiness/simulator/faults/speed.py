@@ -9,7 +9,7 @@ from readiness.simulator.injection import Injection, Stage
 
 
 def _delay(injection: Injection) -> None:
-    """Make a call take as long as if only so much of the speed remained."""
+    """Make a call as slow as if only this share of the speed remained."""
     share = min(max(injection.severity, 1e-4), 1.0)
     time.sleep(injection.call.seconds * (1 / share - 1))
 
