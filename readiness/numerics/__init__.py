@@ -1,4 +1,4 @@
-"""Error measures of tensors: in units of rounding, and as a ratio to another implementation's error.
+"""Error measures of tensors, in units of rounding and as a ratio to another implementation's error.
 
 Pure: no device, no limit, no verdict. What checks and the catalogue ask for is here by name.
 """

@@ -20,17 +20,17 @@ import torch
 
 
 def unit_roundoff(dtype: torch.dtype) -> float:
-    """Largest relative error of rounding to this floating dtype: 2**-24 for float32, 2**-8 for bfloat16."""
+    """Return the unit roundoff of a floating dtype: 2**-24 for float32, 2**-8 for bfloat16."""
     return torch.finfo(dtype).eps / 2
 
 
 def accumulation_roundoff(dtype: torch.dtype) -> float:
-    """Unit roundoff of the accumulator that results of this dtype are expected to have: float32, or wider for wider."""
+    """Return the unit roundoff of the accumulator expected for results of this dtype: float32, or wider."""
     return min(unit_roundoff(dtype), unit_roundoff(torch.float32))
 
 
 def underflow(dtype: torch.dtype) -> float:
-    """Absolute error that numbers too small for this dtype's normal range may have whatever they are.
+    """Return the absolute error that numbers below this dtype's normal range may have.
 
     Half the spacing of subnormals; in dtypes of float32's range and more, where nothing of interest is that small and
     many exponentials flush to zero, the smallest normal number.
@@ -40,7 +40,7 @@ def underflow(dtype: torch.dtype) -> float:
 
 
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
-    """The values in float64 (complex128, or int64 for integers) on the CPU, without autograd's graph."""
+    """Return the values in float64 (complex128, or int64 for integers) on the CPU, detached from autograd."""
     host = tensor.detach().cpu()
     if host.is_complex():
         return host.to(torch.complex128)
@@ -68,7 +68,7 @@ def incompatibility(out: torch.Tensor, reference: torch.Tensor, dtype: torch.dty
 def bound_ratio(
     out: torch.Tensor, reference: torch.Tensor, allowance: torch.Tensor, *, dtype: torch.dtype | None = None
 ) -> float:
-    """The worst element's error beyond the rounding of the result itself, in units of `allowance`.
+    """Return the worst element's error beyond the rounding of the result itself, in units of `allowance`.
 
     max over elements of (|out - reference| - u |reference| - underflow)+ / allowance, u the roundoff of out's dtype.
     `allowance` is broadcast to the shape of `reference`, in absolute units; where it is zero the result must be as
@@ -94,7 +94,7 @@ def bound_ratio(
 
 
 def contraction_error(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, added: torch.Tensor | None = None) -> float:
-    """The worst element of the matrix product out = a @ b, or added + a @ b, in units of its bound sqrt(K) u (|a| |b|).
+    """Return the worst element's error of out = a @ b, or added + a @ b, in units of its bound sqrt(K) u (|a| |b|).
 
     `a` (..., M, K) and `b` (..., K, N) are the very values that were multiplied, and what is added counts as one of the
     products; u is the roundoff of the accumulator that `out`'s dtype should have. Any honest order of summation in
@@ -109,7 +109,7 @@ def contraction_error(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, added
 
 
 def relative_error(out: torch.Tensor, reference: torch.Tensor, *, dtype: torch.dtype | None = None) -> float:
-    """rms(out - reference) / rms(reference): the size of the error as a whole, over all elements.
+    """Return rms(out - reference) / rms(reference), the error over all elements.
 
     It sees a common factor and a general loss of precision, both of which a bound on single elements forgives, and
     cannot see one wrong element among many: use it beside `bound_ratio` or `worst_error`. Infinite if incompatible.
@@ -118,7 +118,7 @@ def relative_error(out: torch.Tensor, reference: torch.Tensor, *, dtype: torch.d
 
 
 def worst_error(out: torch.Tensor, reference: torch.Tensor, *, dtype: torch.dtype | None = None) -> float:
-    """max|out - reference| / rms(reference): one wrong element shows in any crowd. Infinite if incompatible."""
+    """Return max|out - reference| / rms(reference), which shows a single wrong element. Infinite if incompatible."""
     return _by_scale(out, reference, dtype, lambda deviation: float(deviation.max()))
 
 
@@ -141,7 +141,7 @@ def mismatches(out: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 def fingerprint(*tensors: torch.Tensor) -> str:
-    """A hash of shapes, dtypes and bits: equal exactly where every bit is, so that -0.0 and 0.0 differ."""
+    """Return a hash of shapes, dtypes and bits: equal only if every bit is, so -0.0 differs from 0.0."""
     digest = hashlib.sha256()
     for tensor in tensors:
         host = tensor.detach().cpu().contiguous()
@@ -151,7 +151,7 @@ def fingerprint(*tensors: torch.Tensor) -> str:
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """`float32` for `torch.float32`."""
+    """Return `float32` for `torch.float32`."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -164,7 +164,7 @@ def _is_negative_infinity(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _deviation(have: torch.Tensor, want: torch.Tensor) -> torch.Tensor:
-    """|have - want| of compatible tensors; 0 where both are the same infinity or both NaN."""
+    """Return |have - want| of compatible tensors; 0 if both are the same infinity or both NaN."""
     comparable = torch.isfinite(want) & torch.isfinite(have)
     difference = (have - want).abs()
     # Where only the rounded reference overflows, `have` is infinite as it should be.
@@ -177,7 +177,7 @@ def _by_scale(
     dtype: torch.dtype | None,
     norm: Callable[[torch.Tensor], float],
 ) -> float:
-    """A norm of the deviation over the root mean square of the reference's finite elements."""
+    """Return a norm of the deviation over the root mean square of the reference's finite elements."""
     if incompatibility(out, reference, dtype):
         return math.inf
     have, want = on_host(out), on_host(reference)

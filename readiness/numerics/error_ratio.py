@@ -35,7 +35,7 @@ class Strictness:
     sums: float = 1.0
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what is no limit."""
+        """Raise ValueError for invalid limits."""
         for name in self.__slots__:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -144,12 +144,12 @@ def compare_by_ratio(
 
 
 def _floor(roundoff: float) -> float:
-    """So many roundoffs are forgiven whatever the benchmark says."""
+    """Return the number of roundoffs that are always allowed, whatever the benchmark's error."""
     return 8.0 if roundoff > _COARSE else 64.0
 
 
 def _plainly_right(have: torch.Tensor, want: torch.Tensor, share: float) -> RatioComparison | None:
-    """The comparison, where no element is farther off than the root mean square may be: nothing else can be wrong then."""
+    """Return the comparison if no element's error exceeds the allowed root mean square: then nothing else can be wrong."""
     if have.numel() == 0:
         return None
     # Infinite or no number where either is: then the whole comparison must be made.
@@ -162,12 +162,12 @@ def _disagreement(detail: str) -> RatioComparison:
 
 
 def _real(tensor: torch.Tensor) -> torch.Tensor:
-    """Complex numbers as pairs: their parts overflow one by one."""
+    """Return complex numbers as pairs of reals, since their parts overflow separately."""
     return torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor.detach()
 
 
 def _kind(tensor: torch.Tensor) -> torch.Tensor:
-    """0 finite, 1 and -1 infinite, 2 NaN."""
+    """Return 0 for finite, 1 and -1 for infinite, 2 for NaN elements."""
     return torch.where(torch.isnan(tensor), 2.0, torch.where(torch.isinf(tensor), tensor.sign(), 0.0))
 
 

@@ -1,4 +1,4 @@
-"""Full precision while something is compared, whatever the environment allows instead."""
+"""Strict precision for comparisons, whatever the environment allows otherwise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHORTCUTS = (
 
 @contextlib.contextmanager
 def strict_precision() -> Iterator[None]:
-    """Full precision for as long as this lasts: no TF32 or its like, no reduced accumulation. Restored afterwards."""
+    """Disable TF32, its like and reduced accumulation within the block; restore them afterwards."""
     before = torch.get_float32_matmul_precision()
     restore: list[tuple[object, str, object]] = []
     torch.set_float32_matmul_precision("highest")

@@ -91,13 +91,13 @@ _REFUSAL = re.compile("|".join(words for words, _ in REFUSALS), re.IGNORECASE)
 
 
 def is_out_of_memory(problem: BaseException | None) -> bool:
-    """True if the device, or the host, had no room for what was asked of it."""
+    """True if the device or the host ran out of memory."""
     by_type = any(kind.__name__ in ("OutOfMemoryError", "MemoryError") for kind in type(problem).__mro__)
     return by_type or (problem is not None and _MEMORY.search(str(problem)) is not None)
 
 
 def is_unsupported(problem: BaseException) -> bool:
-    """True if the exception says that this is not supported, False if it reports an error."""
+    """True if the exception says "not supported", False if it reports an error."""
     if isinstance(problem, NotImplementedError):
         return True
     if is_out_of_memory(problem) or _ERROR.search(str(problem)):
@@ -112,7 +112,7 @@ def describe(problem: BaseException) -> str:
 
 @dataclass(slots=True)
 class Refusal:
-    """Why something is not supported; `reason` stays None while it is."""
+    """Refusal of an operation: `reason` stays None while it is supported."""
 
     reason: str | None = None
 

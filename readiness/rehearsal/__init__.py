@@ -1,4 +1,4 @@
-"""Rehearsals: the checklist of a profile on simulated chips, each with one planted defect, and on healthy ones.
+"""Rehearsals: the checks of a profile run on simulated chips, each with one planted defect, and on healthy ones.
 
 They show what the instrument can see, with the code of a real run. They are no measurement of any product.
 """

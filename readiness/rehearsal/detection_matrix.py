@@ -30,7 +30,7 @@ Found = Mapping[Key, Evidence]
 
 
 class Detection(StrEnum):
-    """The result of one planted defect."""
+    """Result of one planted defect."""
 
     CAUGHT = "caught"
     MISSED = "missed"              # although a check of the profile claims its kind
@@ -61,7 +61,8 @@ class Catch:
 
 @dataclass(frozen=True, slots=True)
 class DefectResult:
-    """A planted defect. Checks in `missed_by` claim its kind and ran, but did not detect it; `not_run` were cut off.
+    """Planted defect with its detections. Checks in `missed_by` claim its kind and ran, but did not detect it; `not_run`
+    were stopped.
 
     `not_met` ran, claim its kind, and it never acted on their calls; `left_out` claim it, and nobody chose them. `unable`
     could not tell, by check with the reason. `acted` is how often it acted, by check, as far as that is known. `expected`
@@ -81,7 +82,7 @@ class DefectResult:
 
     @property
     def detection(self) -> Detection:
-        """The result in a word."""
+        """The result as one of `Detection`."""
         if self.catches:
             return Detection.CAUGHT
         if not self.claimed_by:
@@ -95,7 +96,7 @@ class DefectResult:
 
 @dataclass(frozen=True, slots=True)
 class FalseAlarm:
-    """A false alarm: a requirement that failed on a healthy chip of `machine`."""
+    """False alarm: a requirement that failed on a healthy chip of `machine`."""
 
     machine: str
     seed: int
@@ -107,7 +108,7 @@ class FalseAlarm:
 
 @dataclass(frozen=True, slots=True)
 class DetectionMatrix:
-    """The result. `unknown` are the requirements that could not be told on healthy chips, with the number of runs.
+    """Result of a rehearsal. `unknown` are requirements without a result on healthy chips, with the number of runs.
 
     `host_fails` are requirements that the host's own CPU fails: nothing can be learned from them here. `rehearsed` is
     false where no check came to an end on any simulated chip.
@@ -121,11 +122,11 @@ class DetectionMatrix:
     rehearsed: bool
 
     def of(self, detection: Detection) -> list[DefectResult]:
-        """The defects of which this is to be said."""
+        """Return the defects with this result."""
         return [line for line in self.defects if line.detection is detection]
 
     def exit(self) -> Exit:
-        """The exit code: whether every claim was kept and nobody was blamed without cause."""
+        """Return the exit code: ready if every claim was kept and there was no false alarm."""
         if not self.rehearsed or (
             self.defects and len(self.of(Detection.NOT_TRIED)) == len(self.defects) and not self.alarms
         ):
@@ -136,7 +137,7 @@ class DetectionMatrix:
 
 
 def build_matrix(plan: RehearsalPlan, found: Found, profile: Profile, uses: Sequence[Use]) -> DetectionMatrix:
-    """The result of a script from the evidence that its tasks left."""
+    """Build the detection matrix from the evidence that the tasks left."""
     evaluator = _Evaluator(profile, tuple(uses), found)
     blamed = [alarm for trial in plan.trials for alarm in _alarms_on_spared_chips(trial, evaluator)]
     alarms, unknown = _healthy(plan, evaluator)
@@ -184,7 +185,7 @@ class _Evaluator:
         return sorted(failed, key=lambda item: (_RANK[item.level], not item.reason, -item.weight, item.requirement))
 
     def counts(self, requirement: str, baselines: Sequence[Task]) -> bool:
-        """Return whether a failure of this requirement is due to the defect: without it the requirement was always met."""
+        """True if a failure of this requirement is due to the defect: without it the requirement was always met."""
         outcomes = self.outcomes(requirement, baselines)
         return Outcome.PASS in outcomes and Outcome.FAIL not in outcomes
 
@@ -199,7 +200,7 @@ def _about(finding: Finding) -> str:
 
 
 def _can_act_on(fault: SeededFault, task: Task) -> bool:
-    """Return whether the defect can act there: a check of one chip only sees that chip's defects."""
+    """True if the defect can act in this task: a check of one chip sees only that chip's defects."""
     return any(fault.defect.on_chip(facts.index) for facts in task.job.accelerators)
 
 
@@ -299,7 +300,7 @@ def _not_counted(failed: Sequence[Finding], evaluator: _Evaluator, baselines: Se
 
 
 def _alarms_on_spared_chips(trial: Trial, evaluator: _Evaluator) -> Iterator[FalseAlarm]:
-    """Failures on the chips of a machine that the defect spares."""
+    """Yield failures on chips of the machine that have no defect."""
     for task in trial.tasks:
         if task.job.check.scope is Scope.GROUP or _can_act_on(trial.fault, task):
             continue

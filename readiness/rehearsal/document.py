@@ -1,4 +1,4 @@
-"""A rehearsal as JSON, and the part of it that an assessment carries. The schema is `readiness/schemas/rehearsal.json`."""
+"""JSON document of a rehearsal, and its part in an assessment. The schema is `readiness/schemas/rehearsal.json`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 def to_json(rehearsal: Rehearsal) -> Json:
-    """The whole document, validated. Raises InternalError, since only readiness itself can be at fault."""
+    """Return the validated document. Raises InternalError, since an invalid one is a fault of readiness."""
     request, result = rehearsal.request, rehearsal.result
     document: Json = {
         "schema": SCHEMA,

@@ -18,16 +18,16 @@ from readiness.rehearsal.plan import HANG_LIKE, HANG_PATIENCE_S, Key, Task
 
 
 class Observer(Protocol):
-    """Observer of a rehearsal's progress. Called from the loop: must return at once."""
+    """Observer of a rehearsal's progress. Its methods must return at once."""
 
     def planned(self, tasks: Sequence[Task], jobs: int) -> None:
-        """These tasks will run, so many at once."""
+        """Handle the plan: these tasks will run, `jobs` at a time."""
 
     def running(self, tasks: Sequence[tuple[Task, Worker]]) -> None:
-        """These are at work; called several times a second."""
+        """Handle the currently running tasks; called several times a second."""
 
     def finished(self, task: Task, evidence: Evidence) -> None:
-        """A task finished."""
+        """Handle a finished task."""
 
 
 class Executor(Scheduler[Task]):
@@ -51,7 +51,7 @@ class Executor(Scheduler[Task]):
         self._usual_s: dict[str, float] = {}
 
     def run(self) -> None:
-        """Until every task has ended, or all that ran have after a stop."""
+        """Run until every task has ended or, after a stop, every task that was running."""
         self.observer.planned(self.waiting, self.jobs)
         super().run()
 
@@ -65,7 +65,8 @@ class Executor(Scheduler[Task]):
         return task.job.worker_request(task.seed)
 
     def limit_s(self, task: Task) -> float:
-        """The limit of a first try. A planted chip has no second one, so it is generous where the healthy one was slow.
+        """Return the limit of the first attempt. A chip with a defect has no second one, so the limit grows with the healthy
+        chip's time.
 
         A machine that is merely busy must not look like a hang.
         """
@@ -84,7 +85,7 @@ class Executor(Scheduler[Task]):
         return Stop(StopCause.INTERRUPTED, f"the rehearsal was interrupted ({self.signals[0]})") if self.signals else None
 
     def finish(self, running: Running[Task]) -> None:
-        """Turn what a worker left into evidence, or try once more where nothing is planted."""
+        """Turn what a worker left into evidence, or try again if the chip has no defect."""
         task, worker = running.task, running.worker
         if running.stopped or (task.fault_kind is None and self.try_again(running)):
             return
@@ -97,7 +98,7 @@ class Executor(Scheduler[Task]):
 
 
 def host_cpu(pool: WorkerPool, stop: Sequence[str], limit_s: float = 180.0) -> AcceleratorFacts:
-    """The host's CPU, the first yardstick. Raises InterruptedRunError and InternalError."""
+    """Return the host's CPU, the first baseline. Raises InterruptedRunError and InternalError."""
     worker = pool.start({"job": "discover", "stack": "cpu"}, fork=True, limit_s=limit_s)
     deadline = time.monotonic() + limit_s
     while not worker.ended and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Report formats of a rehearsal: `-f FORMAT[=FILE]` is parsed before anything runs, and written at the end."""
+"""Report formats of a rehearsal: `-f FORMAT[=FILE]` is parsed before the run, and written after it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def requests(texts: Iterable[str]) -> list[Request]:
 
 
 def write_all(asked: Sequence[Request], rehearsal: Rehearsal, *, quiet: bool, colour: bool, stdout: TextIO) -> None:
-    """Write all of them; the table (one line with `quiet`) goes to `stdout` unless another does.
+    """Write all requested reports; the table (one line with `quiet`) goes to `stdout` unless another report does.
 
     One that fails does not cost the others: the first error (UsageError) is raised at the end.
     """

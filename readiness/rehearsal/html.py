@@ -1,4 +1,4 @@
-"""A rehearsal as one HTML page that needs nothing else: no script, no font, no image, no network."""
+"""HTML report of a rehearsal: one page without scripts, fonts, images or network access."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CELLS = {"good": "✔", "bad": "✘", "unseen": "✘", "open": "?", "": ""}
 
 
 def render(rehearsal: Rehearsal) -> str:
-    """The page. Names and texts come from files: the template escapes every one of them."""
+    """Return the page. The template escapes all names and texts, which come from files."""
     lines = rehearsal.result.defects
     checks = sorted(
         {check for line in lines for check in (*line.claimed_by, *(catch.check for catch in line.catches), *line.unable)}

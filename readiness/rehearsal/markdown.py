@@ -1,4 +1,4 @@
-"""A rehearsal in Markdown, for a CI step summary or a page of documentation."""
+"""Markdown report of a rehearsal, for a CI step summary or documentation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SIGNS = {
 
 
 def render(rehearsal: Rehearsal) -> str:
-    """The whole text, below 64 KB: what finds no room there is counted."""
+    """Return the text, below 64 KB; what does not fit is counted."""
     end = f"\n<sub>started {rehearsal.started}, seed {rehearsal.request.seed}</sub>\n"
     return rendering.comment(list(_sections(rehearsal)), end)
 

@@ -1,4 +1,4 @@
-"""Which checks are rehearsed on which machines, and by which yardsticks. Pure.
+"""Plan of a rehearsal: which checks run on which machines, with which baselines. Pure.
 
 A simulated chip computes with the host's kernels: what fails on the host's CPU is no finding about the chip, and
 neither is what fails on the same machine without its defect. These two are the yardsticks of everything planted.
@@ -28,7 +28,7 @@ Key = tuple[str, int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to rehearse. `checks` keeps only these ids; `full` runs all of them on every planted chip.
+    """Request for a rehearsal. `checks` keeps only these ids; `full` runs all of them on every chip with a defect.
 
     `seeds` are those of the healthy runs; the first one, or `seed` where there is none, is that of all else.
     """
@@ -57,7 +57,7 @@ class Task:
 
     @property
     def key(self) -> Key:
-        """A unique key."""
+        """Unique key."""
         lead, check = self.job.key
         return self.machine, self.seed, check, lead
 
@@ -80,7 +80,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class HealthyRun:
-    """The whole profile on a machine with nothing wrong, at one seed."""
+    """The whole profile on a healthy machine, with one seed."""
 
     chip: str
     seed: int
@@ -89,7 +89,7 @@ class HealthyRun:
 
 @dataclass(frozen=True, slots=True)
 class RehearsalPlan:
-    """All that is to be done.
+    """All tasks of a rehearsal.
 
     `host` are the tasks on the host's CPU by check; `left_out` counts the planted defects that no chosen check claims.
     """
@@ -129,7 +129,7 @@ def _order(item: tuple[int, Task]) -> tuple[int, bool, float, Key]:
 
 
 def plan_rehearsal(request: Request, host: AcceleratorFacts) -> RehearsalPlan:
-    """The script of a rehearsal. Raises UsageError for a bad expression."""
+    """Return the plan of a rehearsal. Raises UsageError for a bad expression."""
     writer = _Writer(request, host)
     trials = [writer.trial(fault) for fault in request.selection.faults]
     narrowed = (request.expression is not None or request.checks is not None) and not request.full
@@ -199,7 +199,7 @@ class _Writer:
         return (*host, *self.on_healthy(chip, [chip.chips], self.seed, {check.id}))
 
     def healthy(self, chip: Chip, seed: int, sizes: Sequence[int]) -> HealthyRun:
-        """Checks of one accelerator on one chip; those of a group on machines of the sizes that have defects planted."""
+        """Return a healthy run: checks of one accelerator on one chip, group checks on machines of the given sizes."""
         return HealthyRun(chip.name, seed, self.on_healthy(chip, sizes or [chip.chips], seed, None))
 
     def on_healthy(self, chip: Chip, sizes: Sequence[int], seed: int, only: Set[str] | None) -> tuple[Task, ...]:
@@ -223,7 +223,7 @@ class _Writer:
 
 
 def _limit_unaffected(jobs: Sequence[Job], fault: SeededFault) -> list[Job]:
-    """Without the jobs on chips that the defect spares, but for the first of them: one tells whether the wrong is blamed."""
+    """Return the jobs without those on chips that have no defect, except for the first such chip."""
     spared = [facts.index for facts in sim.facts(fault.chip) if not fault.defect.on_chip(facts.index)]
     return [
         job for job in jobs if job.check.scope is Scope.GROUP or job.accelerators[0].index not in spared[1:]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class NoProgress:
-    """Says nothing. Base of the other."""
+    """Progress display that shows nothing; base class."""
 
     def __enter__(self) -> NoProgress:
         return self
@@ -40,7 +40,7 @@ class NoProgress:
 
 
 class RichProgress(NoProgress):
-    """Says what happens through rich: the same words with and without a terminal."""
+    """Progress display that uses rich: the same text with and without a terminal."""
 
     def __init__(self, title: str, console: Console, *, moving: bool = True) -> None:
         self.title = title
@@ -99,7 +99,7 @@ class RichProgress(NoProgress):
 
 
 def _where(task: Task) -> str:
-    """`the host's CPU`, `healthy sim:0, seed 7` or `nan sim:0`."""
+    """Return the machine of a task: `the host's CPU`, `healthy sim:0, seed 7` or `nan sim:0`."""
     if task.machine == HOST:
         return "the host's CPU"
     ids = names([facts.id for facts in task.job.accelerators])

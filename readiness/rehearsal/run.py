@@ -1,4 +1,4 @@
-"""Run a rehearsal from the plan to the result."""
+"""Runs a rehearsal, from the plan to the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from readiness.rehearsal.plan import Request, plan_rehearsal
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """A rehearsal and its result. `started` is UTC, ISO 8601 with `Z`; `seconds` wall time.
+    """Rehearsal and its result. `started` is UTC, ISO 8601 with `Z`; `seconds` is wall time.
 
     `left_out` counts the planted defects whose kind no chosen check claims.
     """
@@ -34,7 +34,7 @@ class Rehearsal:
 
 
 def rehearse(request: Request, observer: Observer) -> Rehearsal:
-    """Rehearse. An interrupted rehearsal (SIGINT, SIGTERM) returns what it has, with `interrupted` set.
+    """Run a rehearsal. If interrupted (SIGINT, SIGTERM), return the partial result with `interrupted` set.
 
     Raises UsageError for a bad expression, InterruptedRunError where it was stopped before it began.
     """

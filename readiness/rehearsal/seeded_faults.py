@@ -1,4 +1,4 @@
-"""Selection of planted defects, each on a separate machine, and of healthy machines. No torch here."""
+"""Selection of planted defects, each on a machine of its own, and of healthy machines. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PREFIX = f"{sim.STACK.name}:"
 
 @dataclass(frozen=True, slots=True)
 class SeededFault:
-    """One planted defect. `chip` is a machine with this defect only; `name` is unique."""
+    """Planted defect. `chip` is a machine with only this defect; `name` is unique."""
 
     name: str
     title: str
@@ -32,30 +32,30 @@ class SeededFault:
 
     @property
     def defect(self) -> Defect:
-        """The one thing that is wrong with the machine."""
+        """The machine's only defect."""
         return self.chip.defects[0]
 
     @property
     def severity(self) -> float:
-        """Its severity, in the unit of its kind."""
+        """Severity in the unit of its kind."""
         return self.kind.severity if self.defect.severity is None else self.defect.severity
 
     @property
     def source(self) -> str | None:
-        """The source of the report."""
+        """Source of the report about the real defect."""
         return self.defect.source or self.chip.source
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The planted defects and the healthy machines of a rehearsal."""
+    """Planted defects and healthy machines of a rehearsal."""
 
     faults: tuple[SeededFault, ...]
     healthy: tuple[Chip, ...]
 
 
 def selection(patterns: Sequence[str] = ()) -> Selection:
-    """The machines that `--chip` asks for; without any, all that are shipped with one planted defect.
+    """Return the machines that `--chip` names; by default, all that are shipped with one planted defect.
 
     A machine with several defects becomes several machines, one for each: what was seen must be of one cause. A
     machine without a defect stands for the healthy one. Raises UsageError and BadFileError.
@@ -123,7 +123,7 @@ def _title(defect: Defect) -> str:
 
 
 def _with_unique_names(faults: Iterable[SeededFault]) -> list[SeededFault]:
-    """Chips of two files may share a name."""
+    """Number the chips of different files that share a name."""
     kept: dict[str, SeededFault] = {}
     for fault in faults:
         name, number = fault.name, 1

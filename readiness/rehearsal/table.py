@@ -1,4 +1,4 @@
-"""A rehearsal at a terminal: the detection matrix, then false alarms."""
+"""Terminal report of a rehearsal: the detection matrix, then false alarms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Paint = Callable[[str, str], str]
 
 
 def render(rehearsal: Rehearsal, *, colour: bool = False, width: int = 100) -> str:
-    """Lines of at most `width` columns, where its names allow; ANSI colours only with `colour`."""
+    """Return the report in at most `width` columns, as far as names allow; with ANSI colours if `colour`."""
 
     def paint(text: str, style: str) -> str:
         return f"\x1b[{style}m{text}\x1b[0m" if colour and text else text
@@ -64,7 +64,7 @@ def _matrix(rehearsal: Rehearsal, paint: Paint, width: int) -> Iterator[str]:
 
 
 def _left(cells: tuple[str, ...], widths: list[int]) -> str:
-    """The first columns, padded; one of no width is left out."""
+    """Return the first columns, padded; a column of width 0 is omitted."""
     return "".join(
         cell + " " * (columns - rendering.width(cell) + 2) for cell, columns in zip(cells, widths, strict=True) if columns
     )

@@ -1,4 +1,4 @@
-"""Texts that all formats of a rehearsal share: cleaned for a terminal, markup not yet escaped."""
+"""Texts shared by all report formats of a rehearsal: cleaned for a terminal, markup not escaped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_SEEDS = 10
 
 @dataclass(frozen=True, slots=True)
 class MergedAlarm:
-    """One false alarm, merged over its seeds."""
+    """False alarms of one requirement, merged over the seeds."""
 
     who: str
     about: str
@@ -32,7 +32,7 @@ class MergedAlarm:
 
 
 def head(rehearsal: Rehearsal) -> str:
-    """`general: 41 planted defects, 3 healthy runs (seeds 7, 8, 9), 2 min 10 s`."""
+    """Return the headline: `general: 41 planted defects, 3 healthy runs (seeds 7, 8, 9), 2 min 10 s`."""
     request = rehearsal.request
     parts = [counted(len(rehearsal.result.defects), "planted defect"), _healthy_runs(rehearsal), duration(rehearsal.seconds)]
     if request.expression is not None:
@@ -43,7 +43,7 @@ def head(rehearsal: Rehearsal) -> str:
 
 
 def summary(rehearsal: Rehearsal) -> list[str]:
-    """The result in a few sentences."""
+    """Return the result in a few sentences."""
     result = rehearsal.result
     lines = result.defects
     kinds = {line.fault.kind.name for line in lines}
@@ -73,7 +73,7 @@ def summary(rehearsal: Rehearsal) -> list[str]:
 
 
 def healthy(rehearsal: Rehearsal) -> list[str]:
-    """Return false alarms, and what is unknown about healthy chips or the host."""
+    """Return sentences about false alarms, and about what is unknown on healthy chips or the host."""
     result = rehearsal.result
     alarms = len(result.alarms)
     if result.healthy_runs or alarms:
@@ -93,7 +93,7 @@ def healthy(rehearsal: Rehearsal) -> list[str]:
 
 
 def false_alarms(rehearsal: Rehearsal) -> Iterator[MergedAlarm]:
-    """The false alarms, those of one requirement on one machine together."""
+    """Yield the false alarms, merged by requirement and machine."""
     by_requirement: dict[tuple[str, str, str], list[FalseAlarm]] = {}
     for alarm in rehearsal.result.alarms:
         by_requirement.setdefault((alarm.check, alarm.requirement, alarm.machine), []).append(alarm)
@@ -106,7 +106,7 @@ def false_alarms(rehearsal: Rehearsal) -> Iterator[MergedAlarm]:
 
 
 def severity(fault: SeededFault, *, short: bool = False) -> str:
-    """`0.01 relative error`, or `0.01` where it must be short; empty where the kind knows none."""
+    """Return `0.01 relative error`, or `0.01` if `short`; empty if the kind has no severity."""
     unit = clean(fault.kind.unit.partition(",")[0], 60)
     if not fault.severity:
         return ""
@@ -116,12 +116,12 @@ def severity(fault: SeededFault, *, short: bool = False) -> str:
 
 
 def kind(fault: SeededFault) -> str:
-    """The kind where the name does not say it."""
+    """Return the kind, or nothing if the name contains it."""
     return "" if fault.kind.name in fault.name else fault.kind.name
 
 
 def detections(line: DefectResult) -> str:
-    """`parity.matmul 2.1 s, operators.sweep 14.0 s`: the checks that caught it, in the order of a run."""
+    """Return the checks that detected the defect, in run order: `parity.matmul 2.1 s, operators.sweep 14.0 s`."""
     return ", ".join(
         f"{clean(catch.check, 100)} {duration(catch.seconds)}{_remarks(line, catch)}"
         for catch in line.catches
@@ -129,7 +129,7 @@ def detections(line: DefectResult) -> str:
 
 
 def _remarks(line: DefectResult, catch: Catch) -> str:
-    """On which chips of several it was seen, whether anybody claims it, and how the check ended where not as usual."""
+    """Return remarks on a detection: the chips of several, an unclaimed kind, and an unusual end of the check."""
     ends = {Status.TIMEOUT: "no end", Status.CRASHED: "crashed"}
     sentences = [f"on {names(catch.accelerators)}"] if len(catch.accelerators) < line.fault.chip.chips else []
     sentences += ([] if catch.claimed else ["unclaimed"]) + ([ends[catch.status]] if catch.status in ends else [])
@@ -137,7 +137,7 @@ def _remarks(line: DefectResult, catch: Catch) -> str:
 
 
 def undetected(line: DefectResult) -> str:
-    """`missed by parity.training; unknown: multichip.links`; empty where all that claim it saw it."""
+    """Return the checks without a detection: `missed by parity.training; unknown: multichip.links`."""
     left_out = line.left_out if line.detection is Detection.NOT_TRIED else ()
     parts = [
         f"{how} {clean(', '.join(checks), 1000)}"
@@ -157,7 +157,7 @@ def _expected(line: DefectResult) -> tuple[str, ...]:
 
 
 def reasons(line: DefectResult) -> list[str]:
-    """Return why checks could not tell, one text each."""
+    """Return the reasons why checks have no result, one text each."""
     return [f"{clean(check, 100)} unknown: {clean(why, 600)}" for check, why in line.unable.items()]
 
 
@@ -172,7 +172,7 @@ def _healthy_runs(rehearsal: Rehearsal) -> str:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    """`seed 7`, `seeds 7 to 56` or `seeds 7, 9, 12 and 20 more`."""
+    """Return seeds as text: `seed 7`, `seeds 7 to 56` or `seeds 7, 9, 12 and 20 more`."""
     unique = sorted(set(seeds))
     if len(unique) == 1:
         return f"seed {unique[0]}"

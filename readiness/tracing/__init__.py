@@ -1,1 +1,1 @@
-"""Tracing: from a model to a workload, the operators that it calls as data, and to a profile."""
+"""Tracing: records the operators that a model calls as a workload, and writes a profile for it."""

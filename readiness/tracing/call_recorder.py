@@ -1,4 +1,4 @@
-"""Hear every operator that a model calls, on the meta device: shapes and dtypes without any memory behind them."""
+"""Recorder of operator calls on the meta device: shapes and dtypes without memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CallRecorder:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Hear nothing meanwhile."""
+        """Pause recording within the block."""
         self.pauses += 1
         try:
             yield
@@ -46,12 +46,12 @@ class CallRecorder:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Hear everything that happens on the meta device meanwhile."""
+        """Record all calls on the meta device within the block."""
         with _Functions(self), _Operators(self):
             yield
 
     def note(self, op: str, arguments: Sequence[Any], keywords: dict[str, Any]) -> Call | None:
-        """Hear one call; None where it is none of the device's."""
+        """Record one call; return None if it is not a call of the device."""
         if self.pauses or op in _NOT_RECORDED or not _on_meta((arguments, keywords)):
             return None
         grad = self.phase is Phase.FORWARD and torch.is_grad_enabled()
@@ -63,7 +63,7 @@ class CallRecorder:
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Below autograd: what reaches the device."""
+    """Dispatch mode below autograd: records what reaches the device."""
 
     def __init__(self, recorder: CallRecorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -76,7 +76,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Functions(TorchFunctionMode):
-    """Above autograd: what is to stay whole."""
+    """Function mode above autograd: records functions that must not be decomposed."""
 
     def __init__(self, recorder: CallRecorder) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class _Functions(TorchFunctionMode):
 
 
 class _OpaqueFunction(torch.autograd.Function):
-    """A function whose inner calls are not recorded, neither forward nor backward."""
+    """Autograd function whose inner calls are not recorded, neither forward nor backward."""
 
     @staticmethod
     def forward(
@@ -142,7 +142,7 @@ def spec(value: Any, *, grad: bool = False) -> Any:
 
 
 def _on_meta(value: Any) -> bool:
-    """Return whether any tensor is on the meta device, or a new one is created there."""
+    """True if any tensor is on the meta device, or a new one is created there."""
     tensors = list(_tensors(value))
     if tensors:
         return any(tensor.device.type == "meta" for tensor in tensors)

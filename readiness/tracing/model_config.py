@@ -1,4 +1,4 @@
-"""A `config.json` of transformers, read strictly and within bounds. Nothing here imports torch."""
+"""Reader of a transformers `config.json`, strict and within bounds. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def _entries(document: Mapping[str, Any]) -> Iterator[tuple[str, Any, int]]:
-    """Name, value and depth of everything in it; not by recursion, since it may be deep."""
+    """Yield name, value and depth of every entry, without recursion, since the file may be deep."""
     waiting: list[tuple[str, Any, int]] = [("", document, 0)]
     while waiting:
         name, value, depth = waiting.pop()

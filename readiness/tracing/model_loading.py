@@ -1,4 +1,4 @@
-"""Models to be heard, built on the meta device: from a `config.json` of transformers, or by a function of the user's."""
+"""Loading of the traced model on the meta device, from a transformers `config.json` or a user's function."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _settings(transformers: Any, config: Config, place: str) -> Any:
 def sources(
     config: Config, *, batch: int, length: int, dtype: torch.dtype, place: str, reduced: bool
 ) -> tuple[Sources, dict[str, Any]]:
-    """The models to be heard for a configuration, and that configuration; `reduced` makes the small model the whole one."""
+    """Return the models to trace for a configuration, and the configuration; `reduced` traces only the small model."""
     whole = _completed(config, place)
     small = shrink_config.reduced(whole)
     chosen = small if reduced else whole
@@ -146,7 +146,7 @@ def of_function(name: str, *, length: int, dtype: torch.dtype) -> Sources:
 
 
 def _lengths(largest: int) -> tuple[int, ...]:
-    """Three lengths tell a line from a curve."""
+    """Return three lengths: they tell a linear size from any other."""
     return tuple(dict.fromkeys((largest, max(largest - largest // 4, 1), max(largest // 2, 1))))
 
 

@@ -1,4 +1,4 @@
-"""No network for this process: a configuration that names a model elsewhere shall not have it asked for, nor a token sent.
+"""Offline mode of this process: a configuration must not cause a download, nor send a token.
 
 Said before anything is imported that might ask: libraries read their switches once. Nothing here imports torch.
 """
@@ -27,7 +27,7 @@ _NETWORK_EVENTS = {
 
 
 def go_offline() -> None:
-    """Tell libraries to ask nobody, take the user's tokens from this process, and refuse what asks all the same.
+    """Set libraries offline, remove the user's tokens from this process, and block remaining network access.
 
     For good: a hook of the interpreter cannot be taken back. Native code that opens a socket by itself is not refused.
     """
@@ -47,7 +47,7 @@ def _block(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def is_network_error(problem: BaseException) -> bool:
-    """Return whether an exception comes from an attempt to use the network."""
+    """True if an exception was caused by an attempt to use the network."""
     chain: BaseException | None = problem
     for _ in range(20):
         if chain is None:

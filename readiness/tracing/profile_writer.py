@@ -1,4 +1,4 @@
-"""A ready profile for a traced workload. Nothing here imports torch."""
+"""Writer of a profile for a traced workload. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _entry(
 
 
 def profile(workload: Workload, *, file: str) -> str:
-    """The text of a profile that extends `general` by what this workload requires. `file` lies beside it."""
+    """Return a profile that extends `general` by what this workload requires. `file` lies beside it."""
     parameters = float(workload.model.get("parameters") or 0)
     described = (
         f"{workload.model.get('kind')}, {parameters / 1e9:.3g} billion parameters, {workload.dtype}, "

@@ -1,4 +1,4 @@
-"""From a model to a workload: heard at several lengths, full and reduced, counted over all its layers."""
+"""Records a workload from a model at several lengths, full and reduced, and counts calls over all its layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Note = Callable[[str], None]
 
 
 def record(sources: Sources, *, name: str, title: str, batch: int, note: Note) -> Workload:
-    """Hear the model and write down what it calls. `note` is told what could not be had. Raises UsageError."""
+    """Record the calls of a model as a workload. `note` is called with remarks on what is missing. Raises UsageError."""
     whole = sources.whole
     longest = whole.lengths[0]
     note(f"{whole.kind} at {longest} {whole.length}")
@@ -46,7 +46,7 @@ def record(sources: Sources, *, name: str, title: str, batch: int, note: Note) -
 
 
 def _aligned(sources: Sources, counted: Calls, note: Note) -> list[tuple[Phase, Call, Call]]:
-    """The calls with forms for sizes: of as many models and lengths as can be laid side by side."""
+    """Return the calls with symbolic sizes, over as many models and lengths as can be aligned."""
     whole = sources.whole
     operators = _keys(counted)
     for full, small in ((sources.thin, sources.reduced), (None, sources.reduced), (sources.thin, None), (None, None)):
@@ -70,7 +70,7 @@ def _keys(recorded: Calls) -> set[tuple[Phase, str]]:
 
 
 def _counted(aligned: Sequence[tuple[Phase, Call, Call]], counted: Calls) -> list[Record]:
-    """Records with the counts of the whole model.
+    """Return records with the call counts of the whole model.
 
     Calls that look alike at one length and differ at others share a count as they do among the layers heard; so do
     those that nothing there resembles, as a list with an entry for each weight.

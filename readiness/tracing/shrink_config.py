@@ -1,4 +1,4 @@
-"""A configuration made smaller: the same model with fewer and narrower layers. Nothing here imports torch."""
+"""Reduction of a model configuration to fewer and narrower layers. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _FEW_HEADS = 8
 
 
 def fills(name: str) -> bool:
-    """Return whether a default of this name can be reduced; a head's width follows from others."""
+    """True if a default of this name can be reduced; a head's width follows from others."""
     return name in (*_SMALLER, *_HEADS, *_LAYERS, _KEY_HEADS) and name != "head_dim"
 
 
 def thinned(config: Config) -> dict[str, Any]:
-    """Return the configuration with as few layers as have every kind of layer."""
+    """Return the configuration with the fewest layers that contain every kind of layer."""
     dense = config.get("first_k_dense_replace")
     layers = _THIN if not isinstance(dense, int) or isinstance(dense, bool) else max(dense + 1, 2)
     found = dict(config)
@@ -64,7 +64,7 @@ def reduced(config: Config) -> dict[str, Any]:
 
 
 def _shorten_lists(config: dict[str, Any], before: int, after: int) -> dict[str, Any]:
-    """Lists with an entry for each layer, as `layer_types`, become as short as the layers are few."""
+    """Shorten lists with one entry per layer, such as `layer_types`, to the number of layers."""
     return {
         name: value[:after] if isinstance(value, list) and len(value) == before else value for name, value in config.items()
     }

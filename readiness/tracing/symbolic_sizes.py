@@ -1,4 +1,4 @@
-"""Symbolic sizes: how the sizes of a workload depend on its length, from calls at several lengths.
+"""Symbolic sizes: sizes of a workload as functions of its length, from calls at several lengths.
 
 A model called at 4,096 positions and at 1,024 calls the same operators; of each size it is then known whether it stays
 or grows with the length, and the calls of any other length follow. The same model, made smaller in its configuration
@@ -18,11 +18,11 @@ Calls = Sequence[tuple[Phase, Call]]
 
 
 class AlignmentError(Exception):
-    """Two traces cannot be laid side by side; the message says where they part."""
+    """Traces cannot be aligned; the message says where they differ."""
 
 
 def align(full: Sequence[tuple[int, Calls]], reduced: Sequence[tuple[int, Calls]]) -> list[tuple[Phase, Call, Call]]:
-    """Phase, the call with forms in place of sizes, and the call as it was at the first full length; in order.
+    """Return phase, call with symbolic sizes, and call at the first full length, in order.
 
     Raises UnalikeError where the traces call different operators.
     """
@@ -90,7 +90,7 @@ class _Merger:
 
 
 def _fit_line(lengths: Sequence[int], sizes: Sequence[int]) -> tuple[int | None, int]:
-    """Slope and base of the line through all points; where there is none, no slope, and the size at the first length."""
+    """Return slope and base of the line through all points; if there is none, no slope and the size at the first length."""
     if len(set(sizes)) == 1:
         return 0, sizes[0]
     slope, rest = divmod(sizes[0] - sizes[1], lengths[0] - lengths[1])
@@ -100,7 +100,7 @@ def _fit_line(lengths: Sequence[int], sizes: Sequence[int]) -> tuple[int | None,
 
 
 def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
-    """The strides of a contiguous tensor of this shape."""
+    """Return the strides of a contiguous tensor of this shape."""
     strides: list[int] = []
     step = 1
     for size in reversed(shape):
@@ -114,7 +114,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def alignment_usage_error(problem: AlignmentError, place: str) -> UsageError:
-    """The error for a model that cannot be told at several sizes."""
+    """Return the usage error for a model whose traces cannot be aligned."""
     return UsageError(
         f"the model's calls at several sizes cannot be compared: {problem}",
         place=place,

@@ -14,14 +14,14 @@ from readiness.tracing.offline import go_offline
 
 
 def is_function(model: str) -> bool:
-    """Return whether it names a function, `module:function`, not a file."""
+    """True if the text names a function, `module:function`, not a file."""
     return ":" in model and not model.endswith(".json")
 
 
 def trace(
     model: str, name: str, batch: int, length: int, dtype: str, reduced: bool, note: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The packed workload, in base 64, and the configuration that was made for it where it is a reduced one.
+    """Return the packed workload in base 64, and its configuration if it is a reduced one.
 
     Raises UsageError and BadFileError for a model that cannot be had or does not run.
     """

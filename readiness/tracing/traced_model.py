@@ -1,4 +1,4 @@
-"""The model whose calls are to be heard: from a `config.json` of transformers, or from a function of the user's.
+"""Traced model, from a transformers `config.json` or from a user's function.
 
 Weights are never loaded: the model stands on the meta device, where a tensor is a shape and a dtype.
 """
@@ -26,7 +26,7 @@ _NO_NETWORK = "the network is not used while a model is traced: put what it need
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that can be built at any length. `length` names its unit, `kind` describes it."""
+    """Model that can be built at any length. `length` is the name of its unit, `kind` describes it."""
 
     kind: str
     length: str
@@ -65,7 +65,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The models to be heard: whole for the counts; with few layers, and reduced, for the sizes. The last two may lack."""
+    """Models to trace: the whole one for counts; with few layers, and reduced, for sizes. The last two may be None."""
 
     whole: Model
     thin: Model | None = None
@@ -98,7 +98,7 @@ def _train(model: nn.Module, given: Any, recorder: CallRecorder) -> None:
 
 
 def _clip(gradients: list[torch.Tensor], most: float = 1.0) -> None:
-    """Gradients scaled to a norm of at most one, as on an accelerator: torch's own takes another way on the meta device."""
+    """Scale gradients to a norm of at most one as on an accelerator: torch's function differs on the meta device."""
     norms = torch._foreach_norm(gradients, 2.0)
     total = torch.linalg.vector_norm(torch.stack(norms), 2.0)
     torch._foreach_mul_(gradients, torch.clamp(most / (total + 1e-6), max=1.0))

@@ -1,4 +1,4 @@
-"""A workload as data: the operators that a model calls, with dtypes, sizes and counts. Nothing here imports torch.
+"""Workload as data: the operators that a model calls, with dtypes, sizes and counts. Nothing here imports torch.
 
 Sizes that depend on the model's length, or on whether it is the reduced model, are forms: lines in the length. Nothing
 in a file is code: an operator is a name that is looked up, an argument is a number, a word or the shape of a tensor.
@@ -31,7 +31,7 @@ _REDO = "trace the model again: `readiness trace`"
 
 
 class Phase(StrEnum):
-    """The phase of a model in which a call is made."""
+    """Phase of a model's use in which a call is made."""
 
     FORWARD = "forward"
     BACKWARD = "backward"
@@ -47,7 +47,7 @@ INFERENCE = (Phase.PREFILL, Phase.DECODE)
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A tensor as an argument. `stride` is None where it is contiguous; `grad` where a gradient flows to it."""
+    """Tensor argument. `stride` is None if it is contiguous; `grad` is true if it requires a gradient."""
 
     dtype: str
     shape: tuple[Any, ...]
@@ -57,7 +57,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An argument that JSON has no word for: `kind` is dtype, device, layout, memory_format or float."""
+    """Argument without a JSON type: `kind` is dtype, device, layout, memory_format or float."""
 
     kind: str
     value: str
@@ -65,7 +65,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A size at length n: `slope` * n + `base`; those of the reduced model behind. No slope where it is not linear."""
+    """Symbolic size at length n: `slope` * n + `base`, then those of the reduced model. No slope if it is not linear."""
 
     slope: int | None
     base: int
@@ -74,14 +74,14 @@ class Form:
 
     @property
     def constant(self) -> int | None:
-        """The size, where it is the same at every length and in both models."""
+        """The size, if it is the same at every length and in both models; else None."""
         plain = self.slope == 0 and self.reduced_slope == 0 and self.base == self.reduced_base
         return self.base if plain else None
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Size of a replayed record: the length, and of which model. `own` is true for the traced size."""
+    """Size of a replayed record: length and model. `own` is true for the traced size."""
 
     length: int
     reduced: bool
@@ -90,7 +90,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: the overload as `OpOverload.name()` has it, its arguments as specs and plain values."""
+    """One call: the overload as in `OpOverload.name()`, its arguments as specs and plain values."""
 
     op: str
     arguments: tuple[Any, ...]
@@ -110,7 +110,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A call that the model makes, and how often in each phase of one step."""
+    """Call of the model, with its number in each phase of one step."""
 
     call: Call
     calls: Mapping[Phase, int]
@@ -138,7 +138,7 @@ class Workload:
 
     @property
     def full(self) -> Size:
-        """The size that was traced."""
+        """The traced size."""
         return Size(self.length, reduced=False, own=True)
 
     @property
@@ -180,12 +180,12 @@ def _specs(value: Any) -> Any:
 
 
 def names() -> list[str]:
-    """The shipped workloads."""
+    """Return the shipped workloads."""
     return sorted(file.name.removesuffix(SUFFIX) for file in _folder().glob(f"*{SUFFIX}"))
 
 
 def find(name_or_file: str) -> Path:
-    """The file of a shipped workload, or a file of the user's. Raises UsageError."""
+    """Return the file of a shipped workload, or a user's file. Raises UsageError."""
     if name_or_file.endswith(SUFFIX):
         return Path(name_or_file)
     if not _NAME.fullmatch(name_or_file) or name_or_file not in names():
@@ -207,7 +207,7 @@ def load(file: Path) -> Workload:
 
 
 def loads(packed: bytes, place: str) -> Workload:
-    """The content of a workload file, read strictly and within bounds. Raises BadFileError with the place."""
+    """Parse a workload file strictly and within bounds. Raises BadFileError with the place."""
     if len(packed) > _LARGEST_BYTES:
         what = f"a workload of {len(packed) // 2**10} KiB is too large"
         raise BadFileError(what, place=place, remedy="trace a model with fewer different layers")
@@ -310,7 +310,7 @@ class _Reader:
 
 
 def dumps(workload: Workload) -> bytes:
-    """The file of a workload; the same bytes for the same workload."""
+    """Return the file of a workload; equal workloads give equal bytes."""
     forms: dict[Form, int] = {}
 
     def plain(value: Any) -> Any:
