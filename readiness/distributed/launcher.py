@@ -201,9 +201,7 @@ class _Store:
         return [opened.fileno() for opened in (self.file, self.socket) if opened is not None]
 
     def served(self) -> _Store:
-        """Return the store for all further ranks, without the listening socket: if the server is gone, no rank must connect
-        to itself.
-        """
+        """Return the store for all further ranks, without the listening socket, which only its server may hold."""
         if self.socket is not None:
             self.socket.close()
         return replace(self, socket=None)

@@ -23,9 +23,7 @@ class WatchClock:
         self.ticked_at = time.monotonic()
 
     def tick(self) -> bool:
-        """Advance to the current time; return True if this process was paused since the last tick, which then does not
-        count.
-        """
+        """Advance to the current time. True if this process was paused since the last tick, which then does not count."""
         present = time.monotonic()
         passed_s, self.ticked_at = present - self.ticked_at, present
         paused = passed_s > PAUSE_S

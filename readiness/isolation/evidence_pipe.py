@@ -58,9 +58,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Message: the JSON object that a function called in a worker returned, or its failure
-    (`readiness.engine.isolated_call`).
-    """
+    """Message: the JSON object that a function returned in a worker, or its failure (`readiness.engine.isolated_call`)."""
 
     value: Mapping[str, Any]
 

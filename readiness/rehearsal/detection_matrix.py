@@ -61,8 +61,7 @@ class Catch:
 
 @dataclass(frozen=True, slots=True)
 class DefectResult:
-    """Planted defect with its detections. Checks in `missed_by` claim its kind and ran, but did not detect it; `not_run`
-    were stopped.
+    """Planted defect and its detections. Checks in `missed_by` claim its kind, ran and missed it; `not_run` did not run.
 
     `not_met` ran, claim its kind, and it never acted on their calls; `left_out` claim it, and nobody chose them. `unable`
     could not tell, by check with the reason. `acted` is how often it acted, by check, as far as that is known. `expected`

@@ -105,8 +105,7 @@ class Defect:
         return not self.when.chip or number in self.when.chip
 
     def to_json(self) -> Json:
-        """Return plain JSON of all fields that differ from the default, flat (`when.every`), since facts are cut below a few
-        levels.
+        """Return plain JSON of fields that differ from the default, flat (`when.every`): facts are cut below a few levels.
         """
         document = _changed_fields(self)
         document.pop("when", None)

@@ -1,1 +1,1 @@
-"""What `operators.workload` measures with: the recorded calls of a model, replayed on a device."""
+"""Probes of `operators.workload`: replay the recorded calls of a model on a device."""

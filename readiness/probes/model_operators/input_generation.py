@@ -1,4 +1,4 @@
-"""Inputs for a call: drawn on the host from a seed, with values that the operator can take.
+"""Inputs for recorded calls: drawn on the host from a seed, with values that the operator accepts.
 
 Of tensors with millions of elements a prime number is drawn and repeated: so no two rows are alike, and the host is not
 kept busy drawing.
@@ -23,24 +23,24 @@ _DRAWN = 1_048_583
 
 
 class _Plain:
-    """What a sample of the database says of itself; ours have nothing to say."""
+    """Sample description in place of the database's own; it has no special properties."""
 
     @staticmethod
     def output_process_fn_grad(result: Any) -> Any:
-        """All of it can be compared."""
+        """Return the output: all of it can be compared."""
         return result
 
 
 @dataclass(frozen=True, slots=True)
 class InputGenerator:
-    """Draws the arguments of calls from one generator."""
+    """Draws the arguments of calls from one random generator."""
 
     generator: torch.Generator
 
     def sample(
         self, call: Call, *, label: str = "", gradients: bool = True, share: dict[int, torch.Tensor] | None = None
     ) -> Sample:
-        """The call's arguments with values, on the host; `label` says what is special about it.
+        """Return the call's arguments with values, on the host; `label` says what is special about it.
 
         `share` gives tensors that are there already, by position.
         """
@@ -86,7 +86,7 @@ class InputGenerator:
                 return value
 
     def tensor(self, spec: Spec, values: Values, *, gradients: bool) -> torch.Tensor:
-        """One tensor of these strides, with values of this kind."""
+        """Return a tensor with these strides and this kind of values."""
         dtype = getattr(torch, spec.dtype)
         dense = self._dense(spec.shape, dtype, values)
         if spec.stride is not None and math.prod(spec.shape):
@@ -133,7 +133,7 @@ class InputGenerator:
                 return torch.randint(0, choices, tuple(shape), generator=self.generator).to(dtype)
 
     def _unique(self, shape: Sequence[int], values: Values) -> torch.Tensor:
-        """Indices of which no two are alike along a dimension, as far as there are enough choices."""
+        """Return indices that differ along a dimension, as far as there are enough choices."""
         if not shape:
             return torch.randint(0, max(values.bound, 1), (), generator=self.generator)
         length = shape[values.along]
@@ -145,7 +145,7 @@ class InputGenerator:
         return keys.argsort(-1)[..., :length].remainder(max(values.bound, 1)).movedim(-1, values.along)
 
     def _offsets(self, shape: Sequence[int], values: Values, dtype: torch.dtype) -> torch.Tensor:
-        """Where the rows of each expert end: uneven shares of all rows. The number of rows is set by the caller."""
+        """Return where the rows of each expert end: uneven shares of all rows. The caller sets the number of rows."""
         rows = int(values.extra.get("rows", 0))
         cuts = torch.randint(0, rows + 1, tuple(shape), generator=self.generator).sort().values
         if cuts.numel():

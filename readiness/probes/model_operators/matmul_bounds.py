@@ -1,4 +1,4 @@
-"""Bounds of the rounding error of sums of products, for each element, whole results and chosen elements.
+"""Rounding error bounds of sums of products, for whole results and for chosen elements.
 
 The same operator on magnitudes gives |A||B|: it is linear in each of its inputs. See `numerics` for the bound.
 """
@@ -27,7 +27,7 @@ Tensor = torch.Tensor
 
 
 def grouped_mm(left: Tensor, right: Tensor, offs: Tensor | None = None, **_: Any) -> Tensor:
-    """The product of each expert's rows with its matrix, one by one: the reference has no kernel for it in float64."""
+    """Multiply each expert's rows with its matrix: the reference has no float64 kernel for it."""
     if offs is None:
         return left @ right
     ends = [0, *offs.tolist()]
@@ -42,7 +42,7 @@ def grouped_mm(left: Tensor, right: Tensor, offs: Tensor | None = None, **_: Any
 
 
 def histc(values: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
-    """Counts in equal bins, of whole numbers too, as transformers counts tokens: the host's kernel does not take them."""
+    """Count in equal bins, also integers, as transformers counts tokens: the host's kernel does not accept them."""
     return torch.histc(values.double(), *arguments, **keywords).to(values.dtype)
 
 
@@ -51,7 +51,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {"_grouped_mm": grouped_mm, "hist
 
 
 def terms(sample: Sample) -> int:
-    """Return how many products a sum has at most."""
+    """Return the largest number of products in a sum."""
     return max((max(tensor.shape, default=1) for tensor in sample.tensors()), default=1)
 
 
@@ -62,7 +62,7 @@ _ADDING = frozenset({"addmm", "baddbmm", "convolution", "linear"})
 def excess(
     out: Tensor, reference: Tensor, magnitude: Tensor, count: int, operator: Operator, leniency: float = 1.0
 ) -> str | None:
-    """Return what is wrong by the bound, or None. `magnitude` is the same sum over magnitudes."""
+    """Return how far a result exceeds its bound, as text, or None. `magnitude` is the same sum over magnitudes."""
     allowed = leniency * ALLOWED
     allowance = allowed * math.sqrt(max(count, 1)) * numerics.accumulation_roundoff(out.dtype) * magnitude.abs()
     if operator.base in _ADDING:
@@ -79,7 +79,7 @@ def _typical(reference: Tensor) -> float:
 
 
 def magnitudes(sample: Sample) -> Sample:
-    """The same call on magnitudes, in float64."""
+    """Return the result of the same call on magnitudes, in float64."""
 
     def convert(tensor: Tensor) -> Tensor:
         return tensor.to(wide(tensor.dtype)).abs() if tensor.is_floating_point() else tensor.clone()
@@ -90,7 +90,7 @@ def magnitudes(sample: Sample) -> Sample:
 def spot_check(
     operator: Operator, sample: Sample, out: Any, generator: torch.Generator, leniency: float = 1.0
 ) -> str | None:
-    """Some elements of a result too large to be checked whole; what is wrong with them, or None."""
+    """Check some elements of a result that is too large to check completely; return an error, or None."""
     if not isinstance(out, Tensor) or not out.is_floating_point():
         return None
     if (by_rows := rowwise_spotcheck.CHOOSE.get(operator.base)) is not None:
@@ -109,7 +109,7 @@ def spot_check(
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor, generator: torch.Generator, bias: Tensor | None = None) -> Any:
-    """Of left (M, K) times right (K, N): chosen elements, what they should be, and one unit of what rounding may cost."""
+    """Return chosen elements of left (M, K) times right (K, N), their expected values, and one unit of rounding error."""
     chosen, columns = some(left.shape[0], _ROWS, generator), some(right.shape[1], _COLUMNS, generator)
     a, b = left[chosen].double(), right[:, columns].double()
     want = a @ b

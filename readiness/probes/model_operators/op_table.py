@@ -1,4 +1,4 @@
-"""Operator table: how an operator is called, what it writes, how it is judged."""
+"""Operator table: how an operator is called, what it writes to, and how its result is judged."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _CLASS = (("clone", _EXACT), ("empty", _UNSPECIFIED), ("randn", _RANDOM))
 
 
 class NoOperatorError(Exception):
-    """There is no such operator in torch here, or it is none that a workload may call."""
+    """The operator does not exist in this torch, or a workload may not call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,12 @@ class Operator:
 
     @property
     def base(self) -> str:
-        """`mul` of `aten::mul.Tensor`."""
+        """Name without namespace and overload: `mul` of `aten::mul.Tensor`."""
         return self.name.partition("::")[2].partition(".")[0]
 
     @property
     def entry(self) -> Entry:
-        """As the comparisons of the catalogue take it."""
+        """Entry for the comparisons of the operator database."""
         base = self.base
         if base in op_semantics.INDICES_ALONG:  # they tell places as well, and of equal values any
             reduces = base in ("max", "min") and self.name.endswith(".dim")
@@ -89,17 +89,17 @@ class Operator:
 
     @property
     def contraction(self) -> bool:
-        """True if it is judged by the bound of sums of products."""
+        """True if the bound of sums of products applies to it."""
         return self.base in CONTRACTIONS
 
     @property
     def on_lists(self) -> bool:
-        """True if it takes lists of tensors, as those of optimizers do."""
+        """True if it takes lists of tensors, such as those of optimizers."""
         return self.base.startswith(("_foreach_", "_fused_"))
 
     @property
     def spared(self) -> tuple[Layout, ...]:
-        """Layouts that no model has for it: weights are views of one block at times, never strided; see also `_ALIGNED`."""
+        """Layouts that no model uses for it: weights may be views of one block, never strided; see also `_ALIGNED`."""
         if self.base in _ALIGNED:
             return (Layout.OFFSET,)
         return (Layout.STRIDED,) if self.on_lists else ()
@@ -110,7 +110,7 @@ class Operator:
         return self.base in _EXACT
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """Call it. What it writes to is a copy where autograd demands one; the result is what it wrote, if it gives none."""
+        """Call the operator on copies of what it writes to; return its result, or what it wrote if it returns none."""
         given = [_own(value) if index in self.written else value for index, value in enumerate(arguments)]
         named = {name: _own(value) if name in self.written else value for name, value in keywords.items()}
         result = self.overload(*given, **named)
@@ -120,14 +120,14 @@ class Operator:
 
 
 def _own(value: Any) -> Any:
-    """A tensor that may be written to: a leaf that wants a gradient may not."""
+    """Return a tensor that may be written to: a leaf that requires a gradient may not."""
     if isinstance(value, list | tuple):
         return [_own(item) for item in value]
     return value.clone() if isinstance(value, torch.Tensor) and value.requires_grad else value
 
 
 def find(name: str) -> Operator:
-    """The operator of this name (`aten::mul.Tensor`). Raises NoOperatorError."""
+    """Return the operator of this name (`aten::mul.Tensor`). Raises NoOperatorError."""
     space, _, rest = name.partition("::")
     base, _, variant = rest.partition(".")
     packet = getattr(torch.ops.aten, base, None) if space == "aten" else None
@@ -150,7 +150,7 @@ _OFFSETS = "offsets"
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What values an argument may have. `kind` is a word of `drawing`; `bound` the number of choices of an index."""
+    """Values that an argument may have. `kind` is one of `input_generation`; `bound` the number of choices of an index."""
 
     kind: str = "normal"
     bound: int = 2
@@ -171,7 +171,7 @@ _VALUES: Mapping[tuple[str, int], Values] = {
 
 
 def values(call: Call, position: int) -> Values:
-    """Return what the argument at this position may hold."""
+    """Return which values the argument at this position may have."""
     base = call.op.partition("::")[2].partition(".")[0]
     known = _VALUES.get((base, position))
     if base == "_grouped_mm" and position == 2:
@@ -197,13 +197,13 @@ def _embedding(call: Call, position: int) -> Values | None:
 
 
 def _indexed(call: Call, position: int) -> Values | None:
-    """`index`, `index_put`: one index for each dimension, all of them of one length; written places must differ."""
+    """Values of `index`, `index_put`: one index per dimension, all of one length; written positions must differ."""
     unique = call.op.startswith("aten::index_put") and not (len(call.arguments) > 3 and call.arguments[3])
     return Values("unique indices" if unique else "indices", extra={"sizes": _shape(call, 0)}) if position == 1 else None
 
 
 def _along(call: Call, position: int) -> Values | None:
-    """`gather`, `scatter`: an index into one dimension of the first argument; written places must differ."""
+    """Values of `gather`, `scatter`: an index into one dimension of the first argument; written positions must differ."""
     if position != 2:
         return None
     shape, dimension = _shape(call, 0), int(call.arguments[1])
@@ -226,7 +226,7 @@ _INDEX: Mapping[str, Callable[[Call, int], Values | None]] = {
 
 
 def work(call: Call) -> float:
-    """About how many multiplications it takes: what decides over time where sizes do not."""
+    """Return the approximate number of multiplications, which predicts time where sizes do not."""
     base = call.op.partition("::")[2].partition(".")[0]
     shapes: list[tuple[int, ...]] = [spec.shape for spec in call.specs()]
     match base:
@@ -245,7 +245,7 @@ def work(call: Call) -> float:
 
 
 def at_home(call: Call, device_type: str) -> Call:
-    """The call as a model makes it on this device, where that is another than on the meta device.
+    """Return the call as a model makes it on this device, if that differs from the meta device.
 
     transformers counts experts in float32 where whole numbers cannot be counted; the CPU keeps mean and deviation of a
     norm in the norm's own dtype, where accelerators keep them in float32.
@@ -264,7 +264,7 @@ def at_home(call: Call, device_type: str) -> Call:
 
 
 def dtype_of(call: Call) -> str:
-    """The dtype that a call is counted under: that of its first floating tensor, else of its first tensor or result."""
+    """Return the dtype that a call counts under: of its first floating tensor, else of its first tensor or result."""
     specs = call.specs()
     floating = [spec.dtype for spec in specs if spec.dtype.startswith(("float", "bfloat"))]
     named = [value.value for _, value in call.keywords if isinstance(value, Named) and value.kind == "dtype"]

@@ -13,7 +13,7 @@ _BACKWARD = 2.0
 
 @dataclass(frozen=True, slots=True)
 class CallTiming:
-    """One record as it was replayed: how long a call took, how large it was, and whether that is the model's own size.
+    """Timing of a replayed record: seconds of a call, its size, and whether that is the model's own size.
 
     `more_work` (multiplications) and `more_bytes` are what the model's own size has beyond what was replayed.
     """
@@ -37,7 +37,7 @@ class CallTiming:
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult(Result):
-    """One operator of a workload in one dtype, with the timings of its records by their number in the workload.
+    """Result of one operator of a workload in one dtype, with the timings of its records by number.
 
     `reached` is False where no time was left before it was tried; `forward` is what became of it when no gradient was asked
     for, where its gradient failed.
@@ -49,7 +49,7 @@ class ReplayResult(Result):
 
     @property
     def without_gradient(self) -> ReplayResult:
-        """What it is to those who need no gradient."""
+        """Result for users that need no gradient."""
         if self.phase is not Phase.BACKWARD or self.forward is None:
             return self
         return replace(self, outcome=self.forward, phase=Phase.FORWARD, detail="", where="")

@@ -1,4 +1,4 @@
-"""Replay of all records of one operator: every element at a small size, odd sizes, views; then large ones."""
+"""Replay of all records of one operator: every element at a small size, odd sizes, views; then large sizes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _TAKEN_BACK_BYTES = 2**28
 
 @dataclass(frozen=True, slots=True)
 class OpGroup:
-    """One operator in one dtype, and its records by their number in the workload."""
+    """Operator in one dtype, with its records by their number in the workload."""
 
     name: str
     dtype: str
@@ -45,12 +45,12 @@ class OpGroup:
 
     @property
     def label(self) -> str:
-        """`mm in bfloat16`."""
+        """Text such as `mm in bfloat16`."""
         return f"{self.name.removeprefix('aten::')} in {self.dtype}"
 
 
 def op_groups(workload: Workload) -> list[OpGroup]:
-    """The workload by operator and dtype, those that are called most first."""
+    """Return the workload by operator and dtype, most frequent first."""
     found: dict[tuple[str, str], list[int]] = {}
     for number, record in enumerate(workload.records):
         found.setdefault((record.call.op, op_table.dtype_of(record.call)), []).append(number)
@@ -61,7 +61,7 @@ def op_groups(workload: Workload) -> list[OpGroup]:
 
 @dataclass(slots=True)
 class Replayer:
-    """Plays one part, without gradients or inputs at an offset where told so.
+    """Replays one group, optionally without gradients or inputs at an offset.
 
     `enter` is told what begins; nothing begins after `deadline`.
     """
@@ -80,7 +80,7 @@ class Replayer:
     _hosted: str = ""
 
     def replay_group(self, *, large: bool) -> ReplayResult:
-        """The outcome of the operator in this dtype; the first failure is it.
+        """Return the outcome of the operator in this dtype, which is the first failure.
 
         At small sizes every element is looked at; at `large` ones what time allows, and what it does not is no failure.
         """
@@ -124,7 +124,7 @@ class Replayer:
         return ReplayResult(failure.outcome, failure.phase, detail, backward, failure.where, timings=self._timings)
 
     def _nondeterministic(self, backward: bool) -> ReplayResult | None:
-        """The result of an operator that differs from call to call, where nothing worse was found."""
+        """Return the result of an operator that differs between calls and has no worse failure."""
         return self._failed(self._trial.nondeterministic[0], backward) if self._trial.nondeterministic else None
 
     def _where(self) -> tuple[Outcome, Phase, str]:
@@ -153,7 +153,7 @@ class Replayer:
         return op_table.at_home(call, self.accelerator.device.type)
 
     def _small(self) -> bool:
-        """Every distinct record, every element, forward and backward, on other views too."""
+        """Check every distinct record at a small size, every element, forward and backward, also on other views."""
         distinct: dict[Call, CallTiming] = {}
         for number in self.group.records:
             record = self.workload.records[number]
@@ -173,7 +173,7 @@ class Replayer:
         return True
 
     def _odd_sizes(self, records: Sequence[Record]) -> bool:
-        """The largest records at lengths on both sides of tiles' edges, and with fewer inputs that want a gradient."""
+        """Check the largest records at lengths around tile edges, and with gradients of fewer inputs."""
         def size(record: Record) -> float:
             return replay_sizes.size_bytes(replay_sizes.smallest(self.workload, record)[1])
 
@@ -197,7 +197,7 @@ class Replayer:
     def _edge(
         self, call: Call, record: Record, label: str, labels: tuple[object, ...]
     ) -> None:
-        """One odd size, where the CPU takes it: not every operator has a meaning for nothing.
+        """Check one odd size if the CPU accepts it: not every operator is defined for empty inputs.
 
         Where the CPU is the device, what it refuses is nothing that a model asks for.
         """
@@ -216,7 +216,7 @@ class Replayer:
             raise
 
     def _large(self, operator: Operator) -> None:
-        """Each record as large as memory and time allow: is it there, how long does it take, are chosen elements right?"""
+        """Check each record as large as memory and time allow: support, speed, and chosen elements."""
         for number in self.group.records:
             record = self.workload.records[number]
             size, call = self._affordable(record)
@@ -247,7 +247,7 @@ class Replayer:
         self._timings[number] = self._timing(record, call, size)
 
     def _timing(self, record: Record, call: Call, size: Size) -> CallTiming:
-        """Return what the last call took; of a smaller one, what the model's own size has beyond it, too."""
+        """Return the timing of the last call, with the work that it lacks to the model's own size."""
         whole = record.call.at(self.workload.full)
         full = size == self.workload.full or (whole is not None and call == self._at_home(whole))
         work, traffic = 0.0, 0.0
@@ -258,7 +258,7 @@ class Replayer:
         return CallTiming(self._trial.forward_s, full, size_text, self._trial.backward_s, work, traffic)
 
     def _check_elements(self, operator: Operator, sample: Sample, called: CallResult) -> None:
-        """Chosen elements of a large result against float64; those that are no number where there should be one."""
+        """Check chosen elements of a large result against float64, and all of them for unexpected NaN."""
         out = called.outputs[0] if called.outputs else None
         if not isinstance(out, torch.Tensor) or not out.is_floating_point() or operator.unspecified:
             return
@@ -291,7 +291,7 @@ class Replayer:
 
 
 def _subsets(call: Call) -> list[Call]:
-    """The call with a gradient to fewer of its inputs: each alone, where there are several."""
+    """Yield the call with gradients of fewer inputs: of each alone, if there are several."""
     wanted = [position for position, item in enumerate(call.arguments) if isinstance(item, Spec) and item.grad]
     if len(wanted) < 2:
         return []

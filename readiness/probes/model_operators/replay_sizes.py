@@ -1,4 +1,4 @@
-"""Replay sizes: as large as in the model, or as large as memory and time allow."""
+"""Replay sizes: as in the model, or as large as memory and time allow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BYTES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "complex64": 8, "c
 
 @dataclass(frozen=True, slots=True)
 class DeviceBudget:
-    """What there is to spend on one record: bytes, seconds, and how fast the device is by a first look."""
+    """Budget for one record: bytes, seconds, and the measured speed of the device."""
 
     bytes: float
     seconds: float
@@ -48,17 +48,17 @@ class DeviceBudget:
         return size / _HOST_BYTES_PER_S + _REPEATS * self.expected_s(call) <= self.seconds
 
     def expected_s(self, call: Call) -> float:
-        """About what one call takes."""
+        """Return the expected seconds of one call."""
         return op_table.work(call) / self.multiplications_per_s + 2 * size_bytes(call) / self.bytes_per_s
 
 
 def unmeasured(accelerator: Accelerator) -> DeviceBudget:
-    """What there is to spend on a device that was not looked at yet: its memory, and a pace that none falls short of."""
+    """Return the budget of a device without measured speed: its memory, and a speed that every device exceeds."""
     return DeviceBudget(_free_bytes(accelerator), 1.0, *UNMEASURED)
 
 
 def measure(accelerator: Accelerator) -> tuple[float, float]:
-    """A first look at the device: multiplications and bytes a second, by products and copies. May raise, or worse.
+    """Measure the device's speed: multiplications and bytes a second, from products and copies. May raise, or crash.
 
     They grow until one takes a while: the start of a call is no measure of a fast device.
     """
@@ -81,7 +81,7 @@ def measure(accelerator: Accelerator) -> tuple[float, float]:
 
 
 def _free_bytes(accelerator: Accelerator) -> float:
-    """Bytes that may be had on the device and on the host at once."""
+    """Return the bytes that are free on the device and on the host at once."""
     host_bytes = _host_memory()
     memory = accelerator.memory()
     return min(memory[0] if memory is not None else host_bytes, host_bytes) / 2
@@ -104,18 +104,18 @@ def _host_memory() -> float:
 
 
 def size_bytes(call: Call) -> float:
-    """Bytes of all tensors that a call takes."""
+    """Return the bytes of all tensors of a call."""
     return float(sum(math.prod(spec.shape) * _BYTES.get(spec.dtype, 1) for spec in call.specs()))
 
 
 def bytes_moved(workload: Workload, records: Iterable[Record]) -> float:
-    """Bytes of all tensors of these records at the model's own size."""
+    """Return the bytes of all tensors of these records at the model's own size."""
     calls = [record.call.at(workload.full) or record.call for record in records]
     return sum(map(size_bytes, calls))
 
 
 def ladder(workload: Workload, record: Record) -> Iterator[tuple[Size, Call]]:
-    """A record at ever smaller sizes: the model's own, shorter, and at last the reduced model's."""
+    """Yield a record at decreasing sizes: the model's own, shorter ones, and last the reduced model's."""
     length = workload.length
     sizes = [workload.full]
     while length > 1 and (length > 16 or workload.reduced_length is None):
@@ -129,13 +129,13 @@ def ladder(workload: Workload, record: Record) -> Iterator[tuple[Size, Call]]:
 
 
 def smallest(workload: Workload, record: Record) -> tuple[Size, Call]:
-    """A record at the size at which every element is held against float64."""
+    """Return a record at the size at which every element is compared with float64."""
     *_, last = ladder(workload, record)
     return last
 
 
 def edges(workload: Workload, record: Record) -> Iterator[tuple[int, Call]]:
-    """The record of the reduced model at lengths at which kernels break; without those that are alike."""
+    """Yield the reduced model's record at lengths that break kernels, without duplicates."""
     reduced = workload.reduced_length is not None
     seen = {smallest(workload, record)[1]}
     for length in EDGES:
@@ -146,7 +146,7 @@ def edges(workload: Workload, record: Record) -> Iterator[tuple[int, Call]]:
 
 
 def odd_sizes(call: Call) -> Iterator[Call]:
-    """The same call with sizes that no tile divides: those that were alike stay alike. Some operators cannot take it."""
+    """Yield the call with sizes that no tile divides; equal sizes stay equal. Some operators do not accept it."""
     for shift in (-3, 1):
         yield Call(call.op, _shifted(call.arguments, shift), _shifted(call.keywords, shift))
 
@@ -158,5 +158,5 @@ def _shifted(value: object, shift: int) -> Any:
 
 
 def describe_size(workload: Workload, size: Size) -> str:
-    """`4096 positions`, or `96 positions of the reduced model`."""
+    """Return a text such as `4096 positions`, or `96 positions of the reduced model`."""
     return f"{size.length} {workload.unit}{' of the reduced model' if size.reduced else ''}"

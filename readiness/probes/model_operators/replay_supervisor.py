@@ -30,7 +30,7 @@ _SECOND_LIMIT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the worker is told, and what each of its calls may take."""
+    """Task for the worker, and the limit of each of its calls."""
 
     message: dict[str, Any]
     limit_s: float
@@ -41,7 +41,7 @@ def run(
     large_s: float,
     call_limit_s: float, strictness: Strictness = USUAL, fork_safe: bool | None = None,
 ) -> Iterator[tuple[OpGroup, ReplayResult]]:  # fmt: skip
-    """Each part exactly once, with what became of it. Those not begun within `budget_s` are told as not reached.
+    """Yield each group once, with its result. Groups not started within `budget_s` are reported as not reached.
 
     Of that time, at most `large_s` are spent on large sizes, once all are played small.
 
@@ -73,7 +73,7 @@ def run(
 
 
 def _merged(small: ReplayResult, large: ReplayResult) -> ReplayResult:
-    """Return what both sizes say of an operator: the worse of the two, and all that was played."""
+    """Combine the results at both sizes: the worse outcome, and all timings."""
     worse = small if small.outcome in (Outcome.FALLBACK, Outcome.NONDETERMINISTIC) and large.outcome.right else large
     forward = small.forward or (small.outcome if worse.phase is Phase.BACKWARD else None)
     timings = {**small.timings, **large.timings}
@@ -82,7 +82,7 @@ def _merged(small: ReplayResult, large: ReplayResult) -> ReplayResult:
 
 @dataclass(slots=True)
 class _Replay:
-    """A replay under way: nothing begins after `deadline` (monotonic)."""
+    """Running replay: nothing starts after `deadline` (monotonic)."""
 
     workload: Workload
     supervisor: TaskSupervisor[Task]
@@ -92,23 +92,23 @@ class _Replay:
     speed: tuple[float, float] | None = None
 
     def bytes_moved(self, group: OpGroup) -> float:
-        """Return how much there is to move for it at the model's own size."""
+        """Return the bytes of the group's calls at the model's own size."""
         return replay_sizes.bytes_moved(self.workload, (self.workload.records[number] for number in group.records))
 
     def extrapolate(self, result: ReplayResult) -> ReplayResult:
-        """With times as at the model's own size, by what the device was seen to do."""
+        """Extrapolate timings to the model's own size with the device's measured speed."""
         speed = self.speed or replay_sizes.UNMEASURED
         return replace(result, timings={number: timing.extrapolate(*speed) for number, timing in result.timings.items()})
 
     def measure_speed(self) -> None:
-        """How fast the device is, where that can be told without losing a process."""
+        """Measure the device's speed, unless the process dies of it."""
         with contextlib.suppress(StartError):
             end = self.supervisor.do(Task({"measure": True}, self.call_limit_s))
             if end.status is TaskStatus.DONE and end.result is not None:
                 self.speed = (end.result[0], end.result[1])
 
     def replay_group(self, group: OpGroup, *, large: bool, records: int = 1) -> ReplayResult:
-        """One part, in a process that may die of it. `records` are those that must share the time left.
+        """Replay one group in a process that may die. `records` is the number of records that share the remaining time.
 
         Where it refuses inputs at an offset, it is played once more without. Whatever is to be told of its gradient, it may
         serve: it is played once more without that.

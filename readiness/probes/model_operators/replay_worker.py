@@ -33,7 +33,7 @@ from readiness.tracing.workload_schema import Workload
 
 
 def fork(accelerator: Accelerator, workload: Workload) -> TaskProcess:
-    """A worker that has everything this process has imported. Only for devices that survive a fork."""
+    """Fork a worker with this process's imports. Only for devices that survive a fork."""
 
     def serve_forked(server: TaskServer) -> int:
         torch.set_num_threads(1)  # the pool of threads is not there
@@ -43,14 +43,14 @@ def fork(accelerator: Accelerator, workload: Workload) -> TaskProcess:
 
 
 def spawn(accelerator: Accelerator, file: Path) -> TaskProcess:
-    """A worker in a fresh interpreter, which loads the stack's plug-in and the workload by itself."""
+    """Start a worker in a fresh interpreter, which loads the stack's plug-in and the workload itself."""
     facts = assessment.facts_to_json(accelerator.facts)
     request = {"accelerator": facts, "seed": accelerator.seed, "file": str(file)}
     return TaskProcess.spawn("readiness.probes.model_operators.replay_worker:serve", request)
 
 
 def serve(server: TaskServer, request: Mapping[str, Any]) -> int:
-    """Serve in a fresh interpreter."""
+    """Serve tasks in a fresh interpreter."""
     facts = assessment.facts_from_json(request["accelerator"])
     accelerator = Accelerator(facts, accelerators.stack(facts.stack), seed=request["seed"])
     cpu_fallback.warn_always()
@@ -113,7 +113,7 @@ def _to_json(result: ReplayResult) -> dict[str, Any]:
 
 
 def result_of(message: Mapping[str, Any]) -> ReplayResult:
-    """The result as the worker sent it."""
+    """Decode the result that a worker sent."""
     timings = {int(number): CallTiming(**found) for number, found in message["timings"].items()}
     outcome, phase = Outcome(message["outcome"]), Phase(message["phase"])
     return ReplayResult(**{**message, "outcome": outcome, "phase": phase, "timings": timings})

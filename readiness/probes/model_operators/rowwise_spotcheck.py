@@ -23,7 +23,7 @@ _SINGLE = numerics.unit_roundoff(torch.float32)
 
 
 def some(size: int, most: int, generator: torch.Generator) -> Tensor:
-    """Indices: the ends, and others at random."""
+    """Return indices: both ends, and others at random."""
     if size <= most:
         return torch.arange(size)
     ends = torch.tensor([0, size - 1])
@@ -36,7 +36,7 @@ def _option(sample: Sample, position: int, name: str, usual: Any) -> Any:
 
 
 def attention(sample: Sample, out: Tensor, generator: torch.Generator) -> Looked | None:
-    """Some queries of one head, (B, H, T, D): what softmax of their scores weighs of the values."""
+    """Check some queries of one head, (B, H, T, D), against the softmax-weighted values."""
     query, key, value = (tensor.detach() for tensor in sample.arguments[:3])
     if query.ndim != 4 or key.ndim != 4 or query.shape[1] % key.shape[1] or _option(sample, 4, "dropout_p", 0.0):
         return None
@@ -63,7 +63,7 @@ def attention(sample: Sample, out: Tensor, generator: torch.Generator) -> Looked
 
 
 def softmax(sample: Sample, out: Tensor, generator: torch.Generator, *, logarithm: bool = False) -> Looked | None:
-    """Of some rows along the dimension that it works along: softmax, or its logarithm."""
+    """Check softmax or log_softmax of some rows along its dimension."""
     given, dimension = sample.arguments[0].detach(), int(_option(sample, 1, "dim", -1))
     if out.shape != given.shape or not given.ndim:
         return None
@@ -79,7 +79,7 @@ def softmax(sample: Sample, out: Tensor, generator: torch.Generator, *, logarith
 
 
 def total(sample: Sample, out: Tensor, generator: torch.Generator, *, mean: bool = False) -> Looked | None:
-    """Of some sums over dimensions, or means."""
+    """Check some sums or means over dimensions."""
     given = sample.arguments[0].detach()
     given_dim = _option(sample, 1, "dim", None)
     if not given.is_floating_point() or not given.ndim or isinstance(given_dim, torch.dtype):
@@ -100,7 +100,7 @@ def total(sample: Sample, out: Tensor, generator: torch.Generator, *, mean: bool
 
 
 def joined(sample: Sample, out: Tensor, generator: torch.Generator) -> Looked | None:  # noqa: ARG001
-    """Return what was put side by side, all of it: to the bit."""
+    """Check a concatenation completely, bit for bit."""
     tensors = [tensor.detach() for tensor in sample.arguments[0]]
     want = torch.cat(tensors, int(_option(sample, 1, "dim", 0)))
     return (out.detach().cpu(), want, torch.zeros(())) if want.dtype is out.dtype else None

@@ -1,4 +1,4 @@
-"""Summary of outcomes: what stands between this chip and this model, in figures and in one line."""
+"""Summary of a replay: which operators of a model fail on this chip, in figures and in one line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Weigh = Callable[[int, Sequence[Phase]], float]
 
 @dataclass(slots=True)
 class WorkloadSummary:
-    """What became of each part of a workload on one accelerator."""
+    """Results of all groups of a workload on one accelerator."""
 
     accelerator: str
     workload: Workload
@@ -42,7 +42,7 @@ class WorkloadSummary:
         return all(result.reached for _, result in self.found)
 
     def measurements(self) -> Iterator[Measurement]:
-        """For each use, over all dtypes and for each floating one."""
+        """Yield the measurements for each use, over all dtypes and for each floating one."""
         for use, phases in USES.items():
             dtypes = dict.fromkeys(
                 group.dtype for group, _ in self._of(phases) if group.dtype.startswith(("float", "bfloat"))
@@ -121,7 +121,7 @@ class WorkloadSummary:
         return float(self.workload.records[number].count(phases))
 
     def _by_time(self, number: int, phases: Sequence[Phase]) -> float:
-        """Seconds of one step, as far as they are known."""
+        """Yield the seconds of one step, as far as they are known."""
         timing = self.times.get(number)
         if timing is None:
             return 0.0
@@ -135,17 +135,17 @@ class WorkloadSummary:
 
     @property
     def times(self) -> Mapping[int, CallTiming]:
-        """How each record was played, by its number."""
+        """Timings of records by number."""
         return {number: timing for _, result in self.found for number, timing in result.timings.items()}
 
     def full_share(self) -> float:
-        """The share of all calls whose record was played at the model's own size."""
+        """Return the share of all calls whose record was replayed at the model's own size."""
         calls = {number: sum(record.calls.values()) for number, record in enumerate(self.workload.records)}
         full = sum(calls[number] for number, timing in self.times.items() if timing.full)
         return full / max(sum(calls.values()), 1)
 
     def line(self, pairs: Sequence[tuple[OpGroup, ReplayResult]], phases: Sequence[Phase]) -> str:
-        """`sim:0: 3 of 97 operators of deepseek-v3 missing, 2 wrong in backward (bfloat16): 11 % of its calls (...)`."""
+        """Return `sim:0: 3 of 97 operators of deepseek-v3 missing, 2 wrong in backward (bfloat16): 11 % of its calls`."""
         total = len({group.name for group, _ in pairs})
         groups: dict[str, list[tuple[OpGroup, ReplayResult]]] = {}
         for group, result in pairs:
@@ -167,7 +167,7 @@ class WorkloadSummary:
         return f"{self.accelerator}: {', '.join(phrases)}: {_percent(share)} of its calls ({named})"[:_LONGEST]
 
     def _named(self, poor: Sequence[tuple[OpGroup, ReplayResult]], prefix: str | None = None) -> str | None:
-        """`sim:0: mm in bfloat16: wrong on a strided input; and 12 more`."""
+        """Return the worst results as text: `sim:0: mm in bfloat16: wrong on a strided input; and 12 more`."""
         if not poor:
             return None
         ranked = sorted(poor, key=lambda pair: -self._count(pair[0], list(Phase)))
@@ -182,7 +182,7 @@ class WorkloadSummary:
         return text[:280]
 
     def __str__(self) -> str:
-        """`97 operators in 115 dtypes: 60 native, 55 decomposed`."""
+        """Return a text such as `97 operators in 115 dtypes: 60 native, 55 decomposed`."""
         counts = Counter(result.outcome.value for _, result in self.found)
         phrases = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
         return f"{len({group.name for group, _ in self.found})} operators, by dtype: {phrases}"
@@ -196,7 +196,7 @@ _OUTCOME_PHRASES = {
 
 
 def row(group: OpGroup, result: ReplayResult) -> Mapping[str, Any]:
-    """A row of detail about one operator in one dtype."""
+    """Return a row of detail about one operator in one dtype."""
     sizes = Counter(timing.size for timing in result.timings.values())
     return {
         "operator": group.name, "dtype": group.dtype, "phase": result.phase.value, "outcome": result.outcome.value,
@@ -215,7 +215,7 @@ def _share(
     labels: dict[str, str],
     about: Callable[[Sequence[tuple[OpGroup, ReplayResult]]], str | None] | None,
 ) -> Iterator[Measurement]:
-    """A weighted share; nothing of nothing."""
+    """Yield a weighted share; 1 for the share of nothing."""
     total = sum(map(weight, pairs))
     if total <= 0:
         return

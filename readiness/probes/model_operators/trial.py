@@ -1,4 +1,4 @@
-"""Trial of one operator's recorded calls: with their strides, within the bounds of its class."""
+"""Trial of one operator's recorded calls, with their strides, within the bounds of its class."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SUM_INSIDE = ("norm_backward", "softmax_backward_data", "norm", "embedding_dens
 
 @dataclass(slots=True)
 class RecordedTrial:
-    """One operator of a workload in one dtype on one device. `enter` is called as in `OpTrial`."""
+    """Trial of one operator of a workload in one dtype on one device. `enter` is called as in `OpTrial`."""
 
     accelerator: Accelerator
     operator: Operator
@@ -41,14 +41,14 @@ class RecordedTrial:
     trial: OpTrial = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the trial that all operators share."""
+        """Create the shared trial of the operator."""
         self.trial = OpTrial(
             self.accelerator, self.operator.entry, self.dtype, self.enter, self.strictness, _place,
             matmul_bounds.REFERENCES.get(self.operator.base),
         )  # fmt: skip
 
     def oracle(self, sample: Sample, *, gradients: bool, views: bool = False) -> OpOracle:
-        """Return what compares one sample, on other views of it too if asked for."""
+        """Return the oracle of one sample, also for other views of it if requested."""
         tried = [
             layout for layout in (layouts.VIEWS if views else ())
             if layout not in self.operator.spared and (self.offsets or layout is not Layout.OFFSET)
@@ -57,18 +57,18 @@ class RecordedTrial:
         return OpOracle(self.trial, sample, gradients, tried, RoundingBounds(self.operator))
 
     def check(self, sample: Sample, *, gradients: bool, views: bool = False) -> None:
-        """Right, and right again, on other views of the same values too? Raises FailedError where not."""
+        """Check the result, its repetition, and other views of the same values. Raises FailedError."""
         oracle = self.oracle(sample, gradients=gradients, views=views)
         oracle.check_again(oracle.check())
 
     def assert_matches(self, sample: Sample, outputs: list[Any]) -> None:
-        """Raises FailedError where outputs on the host, which a device gave for these inputs, are not right."""
+        """Raise FailedError if outputs of a device for these inputs (on the host) are not right."""
         self.oracle(sample, gradients=False).assert_matches(CallResult(outputs, outputs, [], False), None, CPU)
 
 
 @dataclass(frozen=True, slots=True)
 class RoundingBounds:
-    """Bounds on single elements that follow from what an operator computes: sums of products, or one value at a time."""
+    """Bounds on single elements that follow from the operator: sums of products, or one value at a time."""
 
     operator: Operator
 
@@ -80,7 +80,7 @@ class RoundingBounds:
         return wrong or self._rounding_exceeded(oracle, called.outputs, reference.outputs)
 
     def _sum_bound_exceeded(self, oracle: OpOracle, have: Sequence[Any], want: Sequence[Any], phase: Phase) -> str | None:
-        """Of sums of products: what rounding cannot have done."""
+        """Return an error that rounding cannot explain in sums of products, or None."""
         if not self.operator.contraction:
             return None
         magnitudes = matmul_bounds.magnitudes(oracle.sample)
@@ -95,7 +95,7 @@ class RoundingBounds:
         return None
 
     def _rounding_exceeded(self, oracle: OpOracle, have: Sequence[Any], want: Sequence[Any]) -> str | None:
-        """An element that is off by more than some roundings of it and of its inputs, in units of its own or its row's."""
+        """Return an element whose error exceeds some roundings of it and its inputs, or None."""
         operator, dtype = self.operator, oracle.trial.dtype
         loose = operator.unspecified or operator.entry.within(op_semantics.RANDOM) or operator.base.endswith(_SUM_INSIDE)
         if loose or operator.exact or operator.contraction or operator.on_lists:
@@ -120,7 +120,7 @@ class RoundingBounds:
 
 
 def _place(layout: Layout, device: torch.device) -> Convert:
-    """To the device as it lies on the host, strides and all; or in another layout."""
+    """Move a tensor to the device with its strides, or in another layout."""
     return _moved_with_strides(device) if layout is Layout.CONTIGUOUS else layouts.in_layout(layout, device)
 
 

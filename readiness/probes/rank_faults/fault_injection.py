@@ -1,4 +1,4 @@
-"""Monitor of one injected rank fault: watches until the other ranks have stopped, or have failed to.
+"""Monitor of one injected rank fault: watches until the other ranks have stopped, or the time is up.
 
 Two watchdogs are told apart: what the stack notices by itself (an error on the others, or the end of their processes),
 and what is seen from outside (marks, states, last calls), which needs nothing of the stack.
@@ -32,7 +32,7 @@ _ReportT = TypeVar("_ReportT", bound=Report)
 
 @dataclass(frozen=True, slots=True)
 class RankResponse:
-    """Response of one rank: its reports, in order, and how its process ended by itself (None where it did not).
+    """Response of one rank: its reports in order, and how its process ended by itself (None if it did not).
 
     `ended_at` is the time of that; `message` all that the stack let it know, in errors and in what it printed.
     """
@@ -43,25 +43,25 @@ class RankResponse:
     message: str
 
     def first(self, kind: type[_ReportT]) -> _ReportT | None:
-        """The first report of a kind; None where there is none."""
+        """Return the first report of a type, or None."""
         return next((report for report in self.reports if isinstance(report, kind)), None)
 
     @property
     def noticed_at(self) -> float | None:
-        """When the stack let this rank know: by an error, or by ending its process."""
+        """Time at which the stack notified this rank, by an error or by ending its process."""
         if (noticed := self.first(Noticed)) is not None:
             return noticed.at
         return self.ended_at if self.exit_code else None
 
     @property
     def wrong(self) -> int:
-        """How many wrong elements it got as right results."""
+        """Number of wrong elements in results without an error."""
         return sum(report.wrong for report in self.reports if isinstance(report, Returned))
 
 
 @dataclass(frozen=True, slots=True)
 class FaultOutcome:
-    """Outcome of an injected fault: the culprit, when it failed, each rank's response, and who is to blame from outside.
+    """Outcome of an injected fault: culprit, time, each rank's response, and the fault attribution from outside.
 
     `prevented` is why the fault could not be injected: the group failed by itself before.
     """
@@ -75,7 +75,7 @@ class FaultOutcome:
 
     @property
     def others(self) -> dict[int, RankResponse]:
-        """The responses of all ranks but the culprit."""
+        """Responses of all ranks except the culprit."""
         return {rank: response for rank, response in enumerate(self.responses) if rank != self.culprit}
 
 
@@ -88,7 +88,7 @@ def inject(
     start_s: float,
     network: Network | None = None,
 ) -> FaultOutcome:
-    """Start a group, inject the fault of the settings into it, and watch what the others make of it.
+    """Start a group, inject the fault of the settings, and watch how the other ranks respond.
 
     On its way to the fault the group may stand still for `start_s`, and longer while processes start and devices are
     connected; then it is over when for `patience_s` nothing has moved. Raises MemoryError when the kernel killed for want
@@ -165,7 +165,7 @@ class _FaultMonitor:
         return outcome
 
     def _attribute(self, snapshots: Sequence[RankSnapshot]) -> Failure:
-        """Who fails, from outside: with the errors that ranks reported and did not die of, and the last call of each."""
+        """Attribute the fault from outside, with the errors and last calls that ranks reported."""
         errors = {process.rank: reported[-1] for process in self.processes if (reported := _reported_errors(process))}
         calls = {one.rank: one.call for one in snapshots if one.call is not None}
         for process in self.processes:
@@ -193,12 +193,12 @@ class _FaultMonitor:
         return next((report.at for report in reports if isinstance(report, FaultInjected)), None)
 
     def _is_over(self, process: RankProcess) -> bool:
-        """True if nothing more is to come of a rank: it has ended, or it is the culprit and takes no further part."""
+        """True if a rank will report nothing more: it has ended, or it is the culprit and takes no further part."""
         lost = process.rank == self.settings.culprit and self.rank_fault.loses_a_rank
         return process.rank in self.monitor.ended_at or lost
 
 
 def _reported_errors(process: RankProcess) -> list[str]:
-    """The errors that a rank has reported."""
+    """Return the errors that a rank has reported."""
     reports = (report for report in process.collected if isinstance(report, Noticed | Usable))
     return [report.message for report in reports if report.message]

@@ -1,4 +1,4 @@
-"""Faults of `multichip.drills`, what the others must then be able to expect, and what ranks report. No torch."""
+"""Faults of `multichip.drills`, the expected response of the other ranks, and the reports of ranks. No torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from readiness.distributed.types import Json
 
 
 class Fault(StrEnum):
-    """Fault of one rank: what it does, or what happens to it."""
+    """Fault of one rank."""
 
     NONE = "none"                            # control run: no fault is injected
     KILLED = "killed"                        # its process dies by SIGKILL within a collective
@@ -27,7 +27,7 @@ class Fault(StrEnum):
 
 
 class Guard(StrEnum):
-    """Checks that the stack is asked for: none beyond its own, or that all ranks make the same calls."""
+    """Checks enabled in the stack: none beyond its own, or that all ranks make the same calls."""
 
     NONE = "none"
     DETAIL = "detail"  # TORCH_DISTRIBUTED_DEBUG=DETAIL
@@ -42,17 +42,17 @@ class RankFault:
 
     @property
     def name(self) -> str:
-        """The fault and its guard, as text."""
+        """Name of the fault and its guard."""
         return self.fault.value if self.guard is Guard.NONE else f"{self.fault.value}, guarded"
 
     @property
     def harmless(self) -> bool:
-        """True if the group must come through with right results and no error."""
+        """True if the group must survive with right results and without an error."""
         return self.fault in (Fault.NONE, Fault.SHORT_CUT, Fault.LOSSY)
 
     @property
     def affects_links(self) -> bool:
-        """True if it is injected into connections that the process can reach: into TCP."""
+        """True if it is injected into connections of the process: into TCP."""
         return self.fault in (Fault.CUT, Fault.SHORT_CUT, Fault.LOSSY)
 
     @property
@@ -62,7 +62,7 @@ class RankFault:
 
     @property
     def is_mismatch(self) -> bool:
-        """True if all ranks are well and one makes another call than the rest."""
+        """True if all ranks are healthy and one makes a different call."""
         return self.fault in _MISMATCHES
 
 
@@ -77,7 +77,7 @@ RANK_FAULTS = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The fault, the rank that has it, the timeout of the process group, and the share that a lossy link loses."""
+    """Settings: the fault, its rank, the timeout of the process group, and the share that a lossy link drops."""
 
     rank_fault: RankFault
     culprit: int
@@ -87,21 +87,21 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Healthy(Report):
-    """Sums before the fault are done; so many elements were wrong."""
+    """Report: sums before the fault are done; so many elements were wrong."""
 
     wrong: int
 
 
 @dataclass(frozen=True, slots=True)
 class FaultInjected(Report):
-    """The time of the fault, on the clock that all ranks share."""
+    """Report: time of the fault, on the clock that all ranks share."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Returned(Report):
-    """A collective came back without an error, with so many wrong elements; of harmless faults also how many did."""
+    """Report: a collective returned without an error; its wrong elements, and for harmless faults how many returned."""
 
     wrong: int
     sums: int | None = None
@@ -110,7 +110,7 @@ class Returned(Report):
 
 @dataclass(frozen=True, slots=True)
 class Noticed(Report):
-    """A collective raised: the time, on the clock that all ranks share, and the error."""
+    """Report: a collective raised; the time on the shared clock, and the error."""
 
     at: float
     message: str
@@ -118,14 +118,14 @@ class Noticed(Report):
 
 @dataclass(frozen=True, slots=True)
 class LastCall(Report):
-    """The rank's last call, as the flight recorder has it."""
+    """Report: the rank's last call, from the flight recorder."""
 
     call: Json | None
 
 
 @dataclass(frozen=True, slots=True)
 class Usable(Report):
-    """Whether the group still works after a call that was refused, with the error where it does not."""
+    """Report: whether the group still works after a refused call, with the error if it does not."""
 
     works: bool
     message: str = ""
@@ -133,7 +133,7 @@ class Usable(Report):
 
 @dataclass(frozen=True, slots=True)
 class Left(Report):
-    """How long leaving the group took, and whether it came to its end."""
+    """Report: the duration of leaving the group, and whether it finished."""
 
     seconds: float
     left: bool
@@ -141,6 +141,6 @@ class Left(Report):
 
 @dataclass(frozen=True, slots=True)
 class Connections(Report):
-    """TCP connections of the rank: local port, remote port, retransmissions, round trip in seconds."""
+    """Report: TCP connections of the rank: local port, remote port, retransmissions, round trip in seconds."""
 
     connections: tuple[tuple[int, int, int, float], ...]

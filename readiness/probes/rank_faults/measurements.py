@@ -22,7 +22,7 @@ _POINTS = re.compile(r"(?:send/recv from|please check|timeout from) +rank \d+", 
 
 
 def fault_measurements(outcome: FaultOutcome, placement: Placement) -> Iterator[Yield]:
-    """Everything that one fault has shown."""
+    """Yield all measurements of one fault."""
     rank_fault, others = outcome.rank_fault, outcome.others
     labels = {**placement.labels, "drill": rank_fault.fault.value, "guard": rank_fault.guard.value}
     what = _what(outcome, placement)
@@ -72,7 +72,7 @@ def _survived(outcome: FaultOutcome, placement: Placement, labels: Labels) -> Me
 
 
 def _retransmissions(outcome: FaultOutcome, placement: Placement, labels: Labels) -> Iterator[Measurement]:
-    """How often segments were sent again, where all data pass through connections that the kernel reports on."""
+    """Yield the number of retransmissions, if the kernel reports on all connections that carry data."""
     ends: dict[tuple[int, int], int] = {}
     by_link: dict[tuple[int, int], int] = {}
     every = [found.connections if (found := one.first(Connections)) else () for one in outcome.responses]
@@ -93,7 +93,7 @@ def _retransmissions(outcome: FaultOutcome, placement: Placement, labels: Labels
 
 
 def _naming(outcome: FaultOutcome, placement: Placement, labels: Labels) -> Iterator[Measurement]:
-    """Who is named: by the stack to the others, and by what is seen from outside."""
+    """Yield whether the culprit is named: by the stack to the other ranks, and by the monitor from outside."""
     what = _what(outcome, placement)
     named = named_by_stack(outcome.others)
     about = f"{what}; the stack blames {_ranks(sorted(named), placement)}"
@@ -106,7 +106,7 @@ def _naming(outcome: FaultOutcome, placement: Placement, labels: Labels) -> Iter
 
 
 def named_by_stack(others: Mapping[int, RankResponse]) -> set[int]:
-    """The ranks that the stack names to others than themselves."""
+    """Return the ranks that the stack names to ranks other than themselves."""
     named: set[int] = set()
     for rank, response in others.items():
         found = {int(number) for group in _NAMED.findall(_POINTS.sub("", response.message)) for number in group.split(",")}
@@ -115,7 +115,7 @@ def named_by_stack(others: Mapping[int, RankResponse]) -> set[int]:
 
 
 def prevented(rank_fault: RankFault, failure: Failure, placement: Placement) -> Row:
-    """A row for a fault that could not be injected, since the group failed before."""
+    """Return a row for a fault that could not be injected because the group failed before."""
     return Row({
         "drill": rank_fault.name,
         "not_held": failure.reason,
@@ -126,7 +126,7 @@ def prevented(rank_fault: RankFault, failure: Failure, placement: Placement) -> 
 
 
 def not_possible(rank_fault: RankFault, reason: str) -> Row:
-    """A row for a fault for which this stack or machine lacks the means."""
+    """Return a row for a fault that this stack or machine has no means to inject."""
     return Row({"drill": rank_fault.name, "not_held": reason})
 
 

@@ -24,7 +24,7 @@ _CERTAIN = (FailureKind.DIED, FailureKind.LINGERED)
 def inject_all(
     accelerator: Accelerator, placement: Placement, *, timeout_s: float, loss: float, patience_s: float, start_s: float
 ) -> Iterator[Yield]:
-    """Inject all faults for which this stack and machine have the means; what came of each, and at the end whether all did.
+    """Inject all faults that this stack and machine support; yield the measurements of each, and whether all finished.
 
     The first is the control run, with as long a timeout as the group has time to start: where it fails, a rank has failed
     by itself, and the faults would show nothing.

@@ -1,4 +1,4 @@
-"""Ranks of `multichip.drills`: one of them fails on purpose, the others report what the stack lets them know."""
+"""Ranks of `multichip.drills`: one fails on purpose, the others report how the stack notifies them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _GOING_ON = 0.75
 
 
 def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
-    """Inject the fault of the settings into the culprit; report how each rank fares."""
+    """Inject the fault of the settings into the culprit; report the state of each rank."""
     settings = context.settings
     rank_fault, is_culprit = settings.rank_fault, context.rank == settings.culprit
     if rank_fault.guard is Guard.DETAIL:
@@ -88,7 +88,7 @@ class _Sums:
         self.known = cache(self._known)
 
     def part(self, count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """The part of this rank: small whole numbers that depend on rank and position, exact in any order of summing."""
+        """Return this rank's input: small integers by rank and position, so that any order of summing is exact."""
         return self._repeated(self._turn(self.context.rank), count).to(dtype).to(self.context.device)
 
     def _known(self, count: int) -> KnownSum:
@@ -96,7 +96,7 @@ class _Sums:
         return KnownSum(self.part(count), self._repeated(sums, count))
 
     def _turn(self, rank: int) -> list[int]:
-        """The part of a rank at its first positions; then it begins anew."""
+        """Return one period of a rank's repeating input."""
         return [(place * 7 + rank * 13 + self.context.accelerator.seed) % 5 - 2 for place in range(5)]
 
     @staticmethod
@@ -104,13 +104,13 @@ class _Sums:
         return repeat_values(torch.tensor(values, dtype=torch.float32), 0, count)
 
     def run(self, count: int) -> int:
-        """Sum so many elements; return how many are wrong."""
+        """Sum so many elements; return the number of wrong ones."""
         with self.context.step(f"all_reduce of {count} x float32"):
             wrong = known_allreduce(self.context, self.known(count), self.group)
         return 0 if wrong is None else wrong.wrong
 
     def mismatched_call(self, fault: Fault) -> int:
-        """Make the call of the culprit in place of the sum that the others make; return how many elements are wrong."""
+        """Make the culprit's call in place of the sum of the others; return the number of wrong elements."""
         more, dtype = (_SMALL // 2 if fault is Fault.SHAPE else 0), torch.float32
         if fault in (Fault.BYTES, Fault.SAME_BYTES):
             dtype = torch.bfloat16 if fault is Fault.BYTES else torch.int32
@@ -130,7 +130,7 @@ class _Sums:
 
 
 def _connections_to_culprit(context: RankContext[Settings]) -> list[int]:
-    """Descriptors of the connections between the culprit and this rank; of all its own, for the culprit."""
+    """Return the descriptors of connections between the culprit and this rank; for the culprit, of all its connections."""
     culprit = context.settings.culprit
     own = tcp_fault_injection.connections()
     ports = [port for _, port, _ in own]
@@ -141,7 +141,7 @@ def _connections_to_culprit(context: RankContext[Settings]) -> list[int]:
 
 
 def _fail(sums: _Sums, rank_fault: RankFault, seconds: float) -> Iterator[Report]:
-    """Be lost to the others; a large sum takes so many seconds."""
+    """Fail as the fault says; a large sum takes `sum_s` seconds."""
     context = sums.context
     if rank_fault.fault in (Fault.KILLED, Fault.STOPPED):
         number = signal.SIGKILL if rank_fault.fault is Fault.KILLED else signal.SIGSTOP
@@ -163,7 +163,7 @@ def _fail(sums: _Sums, rank_fault: RankFault, seconds: float) -> Iterator[Report
 
 
 def _trigger_fault(sums: _Sums, rank_fault: RankFault, connections: list[int], *, is_culprit: bool) -> Iterator[Report]:
-    """Take part in the collective that fails, and report what comes of it."""
+    """Take part in the failing collective, and report the outcome."""
     context = sums.context
     if rank_fault.affects_links:
         tcp_fault_injection.cut(connections)
@@ -192,7 +192,7 @@ def _trigger_fault(sums: _Sums, rank_fault: RankFault, connections: list[int], *
 
 
 def _sum_through_fault(sums: _Sums, rank_fault: RankFault, connections: list[int], wrong: int) -> Iterator[Report]:
-    """Go on summing while nothing happens, or something that TCP repairs; `wrong` elements there were before."""
+    """Continue summing while nothing fails, or TCP repairs the fault; `wrong` counts earlier wrong elements."""
     context, timeout_s = sums.context, sums.context.settings.timeout_s
     began = time.monotonic()
     if rank_fault.fault is Fault.SHORT_CUT:
@@ -223,7 +223,7 @@ def _sum_through_fault(sums: _Sums, rank_fault: RankFault, connections: list[int
 
 
 def _last_call(context: RankContext, rank_fault: RankFault) -> Json | None:
-    """From the flight recorder; a guarded group's is full of what the guard itself calls, so there it is the board's."""
+    """Report the last call from the flight recorder, or from the status board if a guard fills the recorder."""
     if rank_fault.guard is Guard.DETAIL:
         return call_on_board(context.board.read(context.rank))
     return flight_recorder.last_call()
@@ -235,7 +235,7 @@ def call_on_board(mark: Mark) -> Json:
 
 
 def _leave(context: RankContext) -> Iterator[Left]:
-    """Leave the group, and where that does not end, end this process: a library may wait for a peer that never answers.
+    """Leave the group, or end this process if that hangs: a library may wait for a peer that never answers.
 
     A job whose ranks have raised ends likewise; whether it can is the question.
     """

@@ -1,1 +1,1 @@
-"""Soak: a model's work for a given time, and what it proves: `multichip.soak`."""
+"""Probes of `multichip.soak`: train a model for a given time, and bound the fault rate from it."""

@@ -1,4 +1,4 @@
-"""All-reduces with known answers for a soak: by pairs and by all ranks, on data that are new in every round."""
+"""All-reduces with known answers for a soak, in pairs and over all ranks, with new data in every round."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZES = (1024, 7, 65537)
 
 
 class AllReduceRounds:
-    """The all-reduces of one rank. `number` counts its calls in this process, those of training apart.
+    """All-reduces of one rank. `number` counts its calls in this process, without those of training.
 
     Each group begins with another pairing (`turn`): of a rank that fails at the same call again and again the partners
     change, so that it alone is in all faults.
@@ -31,7 +31,7 @@ class AllReduceRounds:
         self._refused: set[str] = set()
 
     def round(self, number: int) -> list[SoakFault]:
-        """Make all teams' sums once; return what was wrong of those that this rank took part in."""
+        """Make the sums of all subgroups once; yield the wrong results of this rank's subgroups."""
         return [fault for dtype in self.context.settings.dtypes for fault in self._of_dtype(dtype, number)]
 
     def _of_dtype(self, dtype: str, number: int) -> Iterator[SoakFault]:

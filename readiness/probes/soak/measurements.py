@@ -1,4 +1,4 @@
-"""Measurements of `multichip.soak` from its totals, and in words what it proves and what it does not. Pure.
+"""Measurements of `multichip.soak` from its totals, and sentences about what they prove. Pure.
 
 The same code serves a soak that came to its end and one that was cut off: of the latter, `completed` is missing.
 """
@@ -18,7 +18,7 @@ _FAULT_ROWS = 50
 
 
 def measurements(totals: SoakTotals) -> Iterator[Yield]:
-    """Everything that is known so far."""
+    """Yield all measurements known so far."""
     begun = totals.begun
     if not begun:
         return
@@ -45,7 +45,7 @@ def measurements(totals: SoakTotals) -> Iterator[Yield]:
 
 
 def _job(totals: SoakTotals) -> Job:
-    """The job that the profile names; coming back takes as long as was set, or else as the slowest that was seen."""
+    """Return the job of the profile; its recovery time is as set, or the slowest that was seen."""
     begun = totals.begun
     recovery_s = float(begun["recovery_s"])
     if totals.recoveries_s and not recovery_s:
@@ -106,12 +106,12 @@ def _bounds(totals: SoakTotals, bounds: FaultBounds, labels: Labels) -> Iterator
 
 
 def _compared_share(totals: SoakTotals) -> float:
-    """Of training and each of the operations, how many repeat here, so that a wrong result would be seen."""
+    """Return the share of training and operations that repeat on this device, so that a wrong result would be seen."""
     return (totals.operations - totals.uncompared + (not totals.unrepeatable)) / (totals.operations + 1)
 
 
 def _speed_kept(totals: SoakTotals) -> float | None:
-    """The best pace of the last quarter of the samples over the best of the first; None with too few of them.
+    """Return the best speed of the last quarter of the samples over that of the first; None for too few samples.
 
     Of the work that is the same in every round, and of the operations, of which as many are done as there is time for: the
     one that lost more.
@@ -131,7 +131,7 @@ def _speed_kept(totals: SoakTotals) -> float | None:
 
 
 def proven(totals: SoakTotals, bounds: FaultBounds) -> str:
-    """In one sentence what the soak shows."""
+    """Return one sentence about what the soak proves."""
     chips = len(totals.begun["chips"])
     who = "one chip" if chips == 1 else f"{chips} chips"
     text = f"{who} worked for {_time(totals.exposure_s / 3600)} ({_figure(bounds.chip_hours)} chip-hours)"
@@ -145,7 +145,7 @@ def proven(totals: SoakTotals, bounds: FaultBounds) -> str:
 
 
 def not_proven(totals: SoakTotals, bounds: FaultBounds) -> str:
-    """In some sentences what it leaves open, whatever its result looks like."""
+    """Return sentences about what the soak leaves open, whatever its result."""
     job = bounds.job
     times = bounds.needed_chip_hours / bounds.chip_hours if bounds.chip_hours else math.inf
     if times > 1:
@@ -177,7 +177,7 @@ def _figure(value: float) -> str:
 
 
 def _time(hours: float) -> str:
-    """`64 hours`, `14 seconds`: as people say it."""
+    """Return a duration as text: `64 hours`, `14 seconds`."""
     if hours >= 1:
         return f"{_figure(hours)} hours"
     return f"{_figure(60 * hours)} minutes" if hours >= 1 / 60 else f"{_figure(3600 * hours)} seconds"

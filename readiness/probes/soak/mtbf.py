@@ -1,4 +1,4 @@
-"""Mean time between faults (MTBF) of a job, from a soak: bounds, days without a fault, training time that is kept. Pure."""
+"""Mean time between faults (MTBF) of a job from a soak: bounds, days without a fault, kept training time. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIKELY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Job for which a soak is judged: chips, days, seconds of a checkpoint, and seconds until it is back after a fault."""
+    """Job that a soak is judged for: chips, days, seconds of a checkpoint, and seconds of recovery after a fault."""
 
     chips: int
     days: float
@@ -24,7 +24,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class FaultBounds:
-    """Bounds that `faults` in `chip_hours` under load prove for a job. All hold with 95 % confidence."""
+    """Bounds that `faults` in `chip_hours` under load prove for a job, each with 95 % confidence."""
 
     chip_hours: float
     faults: int
@@ -32,31 +32,31 @@ class FaultBounds:
 
     @property
     def rate_per_chip_hour(self) -> float:
-        """At most so many faults in an hour of one chip."""
+        """Upper bound of the faults per chip-hour."""
         return upper_bound(self.faults) / self.chip_hours if self.chip_hours > 0 else math.inf
 
     @property
     def chip_mtbf_h(self) -> float:
-        """At least so long between the faults of one chip."""
+        """Lower bound of the hours between faults of one chip."""
         return 1 / self.rate_per_chip_hour
 
     @property
     def job_mtbf_h(self) -> float:
-        """At least so long between those of the job: any chip's fault stops it."""
+        """Lower bound of the hours between faults of the job: any chip's fault stops it."""
         return self.chip_mtbf_h / self.job.chips
 
     def uninterrupted(self, hours: float) -> float:
-        """At least this probability that the job sees no fault for so long."""
+        """Return a lower bound of the probability that the job runs for so long without a fault."""
         return math.exp(-hours / self.job_mtbf_h) if self.job_mtbf_h > 0 else 0.0
 
     @property
     def training_time_share(self) -> float:
-        """At least this share of the time is spent on steps that are kept (effective training time ratio)."""
+        """Return a lower bound of the share of time spent on steps that are kept (effective training time ratio)."""
         return training_time_share(self.job_mtbf_h, self.job.checkpoint_s, self.job.recovery_s)
 
     @property
     def needed_chip_hours(self) -> float:
-        """The exposure that would show, with no more faults, that the whole job is likely to run through."""
+        """Return the chip-hours that, with so many faults, show that a job runs through with at least this probability."""
         return needed_chip_hours(self.faults, self.job.chips, DAY_H * self.job.days)
 
 

@@ -1,4 +1,4 @@
-"""Parent of `multichip.soak`: rank groups one after the other until the time is over; faults are counted."""
+"""Parent of `multichip.soak`: runs rank groups until the time is over, and counts faults."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Run = Callable[..., RanksOutcome]
 
 @dataclass(slots=True)
 class Soak:
-    """One soak, begun or resumed. `run` it; what it found is in the totals of its log."""
+    """A soak, new or resumed. `run` it; the totals are in its log."""
 
     accelerator: Accelerator
     placement: Placement
@@ -61,7 +61,7 @@ class Soak:
     _recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_ROUNDS))
 
     def __post_init__(self) -> None:
-        """Open the log. Raises UsageError where it holds the soak of other chips."""
+        """Open the log. Raises UsageError if it belongs to other chips."""
         self.log = SoakLog(self.accelerator.kept)
         if not same_soak(self.log.totals, self.placement.ids, len(self.placement.ranks)):
             self.log.close()
@@ -77,11 +77,11 @@ class Soak:
 
     @property
     def spent_s(self) -> float:
-        """All time of this soak, earlier sessions included."""
+        """Seconds of this soak, earlier sessions included."""
         return self._before_s + self.clock() - self._began
 
     def run(self) -> Iterator[Note]:
-        """Work until the time is over, or there is no progress."""
+        """Run until the time is over, or there is no progress."""
         fruitless = 0
         try:
             while (left_s := self.seconds - self.spent_s) > 0:
@@ -160,7 +160,7 @@ class Soak:
             raise _NoProgressError
 
     def _worked_s(self, seconds: float) -> float:
-        """For how long of a round the chips worked: where all stood still, as many seconds as usual rounds take.
+        """Return the seconds of a round that count as work: if all ranks stood still, those of a usual round.
 
         A job that is suspended, or a container that is paused, sees no time pass that would show it.
         """
@@ -175,7 +175,7 @@ class Soak:
         self._pending, self._kept_s = (0, 0.0), self.clock()
 
     def _faults(self, reports: dict[int, RoundReport]) -> Iterator[tuple[str, str, list[int]]]:
-        """Faults of a round, with suspects: what several ranks saw of one call is one fault of those that saw it."""
+        """Return the faults of a round with suspects. What several ranks saw of one call is one fault."""
         replicas = Counter(report.replica for report in reports.values())
         if len(replicas) > 1:
             usual = max(replicas, key=lambda digest: (replicas[digest], digest == reports[0].replica))

@@ -1,4 +1,4 @@
-"""Exact bounds of a Poisson rate: what so many faults in so much time prove. Pure, no torch, no tables."""
+"""Exact bounds of a Poisson rate from a count of events. Pure, no torch, no tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CONFIDENCE = 0.95
 
 
 def probability_of_at_most(count: int, mean: float) -> float:
-    """The probability of no more than `count` events where `mean` are expected."""
+    """Return the probability of at most `count` events if `mean` are expected."""
     if mean <= 0:
         return 1.0
     logarithm = math.log(mean)
@@ -17,7 +17,7 @@ def probability_of_at_most(count: int, mean: float) -> float:
 
 
 def upper_bound(count: int, confidence: float = CONFIDENCE) -> float:
-    """The largest mean that is compatible with no more than `count` events: 2.996 for none, 4.744 for one, ...
+    """Return the largest mean compatible with at most `count` events: 2.996 for none, 4.744 for one, ...
 
     Half of the chi-squared quantile with 2 count + 2 degrees of freedom (Garwood 1936), found by bisection.
     """

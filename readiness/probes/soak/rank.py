@@ -1,4 +1,4 @@
-"""Ranks of `multichip.soak`: rounds of a model's work, every result checked, until the time is up.
+"""Ranks of `multichip.soak`: rounds of training and operations, every result checked, until the time is up.
 
 A round is some training steps, done twice from the same checkpoint; the operations of a language model, repeated; and
 sums over ranks with known answers. Ranks agree through shared memory, never through what is under test.
@@ -39,7 +39,7 @@ FIRST_COMPARISONS = 8
 
 
 class SoakTraining:
-    """Training of a small decoder for as long as the soak lasts: data parallel where there are several ranks."""
+    """Training of a small decoder for the duration of the soak; data parallel if there are several ranks."""
 
     def __init__(self, context: RankContext[Settings]) -> None:
         self.context = context
@@ -56,7 +56,7 @@ class SoakTraining:
         self._compared = 0
 
     def _can_be_strict(self) -> bool:
-        """True if torch makes a step where it must be deterministic, tried without the others.
+        """True if torch can make a step with deterministic algorithms, tried on this rank alone.
 
         Where it may only warn it leaves attention as it is, and training would differ from time to time on sound chips.
         """
@@ -73,7 +73,7 @@ class SoakTraining:
         self.optimizer.zero_grad()
 
     def resume(self) -> str | None:
-        """Go on from the checkpoint, if there is one that is whole; return why there is none, or None."""
+        """Resume from a complete checkpoint; return why there is none, or None."""
         there = self.path is not None and self.path.exists()
         if min(self.context.exchange(float(there))) == 0:
             return "it is missing"
@@ -88,7 +88,7 @@ class SoakTraining:
         return None
 
     def round(self) -> tuple[float, list[SoakFault]]:
-        """Make some steps, and the same ones again from the checkpoint; return the last loss and what was wrong."""
+        """Make some steps, and repeat them from the checkpoint; return the last loss and the faults."""
         faults: list[SoakFault] = []
         before, steps = self._digest(), self.steps
         with self.context.step(f"saving the checkpoint of step {steps}"):
@@ -147,7 +147,7 @@ class SoakTraining:
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     def _save(self) -> None:
-        """Save in memory on each rank; the first one writes to disk too, whole or not at all, if there is a place.
+        """Save in memory on each rank, and on disk by the first rank, atomically, if there is a folder.
 
         A disk that takes nothing is no fault of a chip: from then on this group has the memory alone.
         """
@@ -169,7 +169,7 @@ class SoakTraining:
             self.path = None
 
     def _load(self) -> State:
-        """Load from disk where that can be read, as a job that comes back would."""
+        """Load from disk if it can be read, as a restarted job would."""
         content = self.memory
         if self.path is not None:
             try:
@@ -191,7 +191,7 @@ class SoakTraining:
 
 
 class OperationRounds:
-    """The load of `stability.load`, in portions; faults are what is new since the last."""
+    """Load of `stability.load` in portions; faults are what is new since the last portion."""
 
     def __init__(self, context: RankContext[Settings]) -> None:
         self.context = context
@@ -201,7 +201,7 @@ class OperationRounds:
 
     @property
     def uncompared(self) -> tuple[int, int]:
-        """How many operations differed from call to call at first, so that none can be compared, and of how many."""
+        """Number of operations that differ between calls from the start and cannot be compared, and the number of all."""
         ran = [stats for stats in self.load.op_stats if stats.expected_results]
         return sum(not stats.repeatable for stats in ran), len(ran)
 
@@ -227,7 +227,7 @@ class OperationRounds:
 
 
 def rank_main(context: RankContext[Settings]) -> Iterator[RoundReport]:
-    """Work in rounds until the time is up, a report for each. The first has training and sums alone: so soon is work back.
+    """Work in rounds until the time is up, with a report of each. The first has only training and sums, for a fast recovery.
 
     With `sums_first`, so many rounds of sums come before all else: who hangs in them is known by its partners. Time counts
     from the first round on, of which there is one in any case: before it groups are made, which can take a minute.

@@ -10,7 +10,7 @@ from readiness.distributed.rank_messages import Report
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long a rank group goes on, and what of earlier ones it takes into account.
+    """Settings: the duration of a rank group, and what it knows of earlier ones.
 
     `turn` chooses the first pairing; `sums_first` is how many rounds of sums come before all else; `checkpoint` is where
     training saves itself, None for memory alone.
@@ -25,7 +25,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class SoakFault:
-    """One fault that a rank saw in a round; `subgroup` are the ranks of a sum, None for what concerns all."""
+    """Fault that a rank saw in a round; `subgroup` are the ranks of a sum, None if it concerns all."""
 
     cause: str
     what: str
@@ -34,7 +34,7 @@ class SoakFault:
 
 @dataclass(frozen=True, slots=True)
 class RoundReport(Report):
-    """What came of one round on one rank.
+    """Report of one round of one rank.
 
     `replica` is a digest of model and optimizer after the round; `resumed` why training began anew, None where it went on
     from the checkpoint; `repeats` whether equal steps give equal bits here; `unkept` why checkpoints stay in memory;

@@ -1,4 +1,4 @@
-"""Soak log on disk: exposure and faults so far, valid at every moment, and continued after any kill.
+"""Soak log on disk: exposure and faults so far, valid after any kill, and resumable.
 
 One JSON record a line, appended and forced to disk; a last line that a kill cut short is dropped. All records together
 give `SoakTotals`; the live soak adds them up by the same code that reads them back.
@@ -28,7 +28,7 @@ MOST_SAMPLES = 120
 
 @dataclass(slots=True)
 class SoakTotals:
-    """Totals of a soak so far. `begun` is what it was asked for; times in seconds.
+    """Totals of a soak so far. `begun` are its settings; times in seconds.
 
     `exposure_s` counts rounds that all ranks have finished, `spent_s` all of the soak's time, `restarts` the rank groups
     started after a fault. `unrepeatable` says that equal training steps give other bits here from the first, so that
@@ -58,12 +58,12 @@ class SoakTotals:
 
     @property
     def count(self) -> int:
-        """The number of all faults."""
+        """Number of all faults."""
         return sum(self.causes.values())
 
     @property
     def silent(self) -> str:
-        """Why seeing no fault says nothing in favour of the chips, as text; empty where it does."""
+        """Reason why the absence of faults proves nothing; empty if it does."""
         if not self.rounds:
             return "no round finished"
         if self.unrepeatable:
@@ -73,7 +73,7 @@ class SoakTotals:
         return ""
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Add one more record."""
+        """Add one record."""
         self.spent_s = max(self.spent_s, float(record.get("spent_s", 0.0)))
         match record["kind"]:
             case "begun":
@@ -114,10 +114,10 @@ class SoakTotals:
 
 
 class SoakLog:
-    """Log of a soak in a file, with its totals; without a file, in memory alone."""
+    """Log of a soak in a file, with its totals; without a file, only in memory."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read what is there, drop half a line, open for appending. Raises BadFileError for a file of something else.
+        """Read the file, drop an incomplete last line, open it for appending. Raises BadFileError for another kind of file.
 
         Raises OSError for one that is not this user's own.
         """
@@ -134,7 +134,7 @@ class SoakLog:
                 raise
 
     def add(self, kind: str, **values: Any) -> None:
-        """Append a record. When this returns it is on disk."""
+        """Append a record and force it to disk."""
         record = {"kind": kind, **values}
         if self._stream is not None:
             self._stream.write(json.dumps(record).encode() + b"\n")
@@ -153,7 +153,7 @@ def _whole(content: bytes) -> int:
 
 
 def read(path: Path) -> SoakTotals:
-    """The totals of the log in a file. Raises BadFileError, and OSError for a file that is not this user's own."""
+    """Return the totals of a log file. Raises BadFileError, and OSError for a file of another user."""
     with files.open_own(path, os.O_RDONLY) as stream:
         return _totals(stream.read(), path)
 
@@ -173,7 +173,7 @@ def _totals(content: bytes, path: Path) -> SoakTotals:
 
 
 def same_soak(totals: SoakTotals, chips: Sequence[str], ranks: int) -> bool:
-    """True if the totals are those of these chips with as many ranks, or of nothing yet."""
+    """True if the totals belong to these chips and this number of ranks, or are empty."""
     with contextlib.suppress(KeyError):
         return bool(totals.begun["chips"] == list(chips) and totals.begun["ranks"] == ranks)
     return not totals.begun

@@ -1,1 +1,1 @@
-"""Probes of the throughput checks; imported by workers, within a check."""
+"""Probes of the throughput checks. Only workers import them."""

@@ -1,4 +1,4 @@
-"""A chain of matrix products to be timed. Only workers import this: it imports torch."""
+"""Chain of matrix products for timing. Only workers import this: it imports torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STEPS = 8
 
 @dataclass(slots=True)
 class Chain:
-    """Each product is the next one's input, so that a compiler cannot leave one out.
+    """Chain of matrix products: each is the next one's input, so that a compiler cannot skip one.
 
     Random matrices let values grow or vanish slowly: after some steps the chain goes on from its start, to which a
     trace of what it came to is added.
@@ -27,19 +27,19 @@ class Chain:
     steps: int = 0
 
     def step(self) -> None:
-        """One product."""
+        """Compute one product."""
         if self.steps % _STEPS == 0:
             self.left = torch.add(self.start, self.left, alpha=1e-6)
         self.left = self.left @ self.right
         self.steps += 1
 
     def checksum(self) -> float:
-        """The mean magnitude of the latest result: reading it makes every product necessary."""
+        """Return the mean magnitude of the latest result; reading it makes every product necessary."""
         return float(self.left.float().abs().mean())
 
 
 def product_chain(accelerator: Accelerator, dtype: torch.dtype, size: int) -> Chain:
-    """Two random matrices of size x size on the device. Raises what torch raises where the dtype or the size is refused."""
+    """Return a chain of two random matrices on the device. Raises torch's error for an unsupported dtype or size."""
     generator = accelerator.generator("throughput", str(dtype), size)
     drawn = min(size, _DRAWN)
     left = torch.randn(drawn, drawn, generator=generator).repeat(size // drawn, size // drawn)

@@ -1,4 +1,4 @@
-"""Blocks of bytes that cross between host and device, timed and compared. Only workers import this: it imports torch."""
+"""Copies of blocks between host and device, timed and compared. Only workers import this: it imports torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNDER_WAY = 4
 
 @dataclass(frozen=True, slots=True)
 class Crossed:
-    """The timings of one block by direction, what differed afterwards, and the slot as it was while copies passed it."""
+    """Timings by direction, what differed afterwards, and the slot's state during the copies."""
 
     timings: Mapping[str, Timing]
     wrong_bytes: int
@@ -28,7 +28,7 @@ class Crossed:
 
 
 def block(accelerator: Accelerator, size: int) -> torch.Tensor:
-    """So many random bytes on the host, never more than an eighth of the memory that is free there or on the device."""
+    """Return random bytes on the host, at most an eighth of the free memory there or on the device."""
     reading = accelerator.memory()
     size = min(size, memory.available() // 8, *(() if reading is None else (reading[0] // 8,)))
     drawn = torch.randint(0, 256, (2**22 + 1,), dtype=torch.uint8, generator=accelerator.generator("crossing"))
@@ -36,7 +36,7 @@ def block(accelerator: Accelerator, size: int) -> torch.Tensor:
 
 
 def within_host(content: torch.Tensor, *, budget_s: float) -> float:
-    """Bytes a second of a copy by one thread within the host's memory; the best, as others use that memory too."""
+    """Return the best bytes per second of a single-threaded copy within the host's memory."""
     plain: Any = content.numpy()
     source, target = memoryview(plain), memoryview(bytearray(content.numel()))
     seconds: list[float] = []
@@ -49,7 +49,7 @@ def within_host(content: torch.Tensor, *, budget_s: float) -> float:
 
 
 def there_and_back(accelerator: Accelerator, content: torch.Tensor, *, pinned: bool, budget_s: float) -> Crossed:
-    """A block to the device and back again, from and to pinned or pageable memory."""
+    """Copy a block to the device and back, from and to pinned or pageable memory."""
     source = content.pin_memory() if pinned else content
     target = torch.empty_like(content)
     target = target.pin_memory() if pinned else target

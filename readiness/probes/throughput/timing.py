@@ -1,4 +1,4 @@
-"""Timing work on a device: waited for, repeated, and consumed."""
+"""Timing of work on a device: synchronised, repeated, and consumed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """The median sample, in seconds per call."""
+        """Median of the samples, in seconds per call."""
         return statistics.median(self.seconds)
 
     def rate(self, work: float) -> float:
-        """The median rate at which `work` (operations or bytes of one call) was done, per second."""
+        """Return the median rate of `work` (operations or bytes of one call) per second."""
         return work / self.median
 
     def spread(self, work: float) -> float:
-        """The distance between the quartiles of the rates, per second."""
+        """Return the distance between the quartiles of the rates, per second."""
         rates = sorted(work / seconds for seconds in self.seconds)
         if len(rates) < 2:
             return 0.0
@@ -33,7 +33,7 @@ class Timing:
 
 
 def once(work: Callable[[], object], synchronize: Callable[[], None]) -> float:
-    """Seconds of one call, from an idle device to an idle device."""
+    """Return the seconds of one call, from an idle device to an idle device."""
     synchronize()
     started = time.perf_counter()
     work()
