@@ -65,8 +65,7 @@ class Executor(Scheduler[Task]):
         return task.job.worker_request(task.seed)
 
     def limit_s(self, task: Task) -> float:
-        """Return the limit of the first attempt. With a defect there is no second one: it grows with the healthy chip's
-        time.
+        """Return the limit of the first attempt. A defect gets no second one: it follows the healthy chip's time.
 
         A machine that is merely busy must not look like a hang.
         """

@@ -105,8 +105,7 @@ class Defect:
         return not self.when.chip or number in self.when.chip
 
     def to_json(self) -> Json:
-        """Return plain JSON of fields that differ from the default, flat (`when.every`): facts are cut below a few levels.
-        """
+        """Return plain JSON of changed fields, flat (`when.every`), since facts are cut below a few levels."""
         document = _changed_fields(self)
         document.pop("when", None)
         return document | {f"when.{key}": value for key, value in _changed_fields(self.when).items()}

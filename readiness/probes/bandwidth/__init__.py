@@ -1,1 +1,1 @@
-"""What `multichip.bandwidth` measures with: collectives and transfers by size, tails, overlap, link counters."""
+"""Probes of `multichip.bandwidth`: collectives and transfers by size, tails, overlap, link counters."""

@@ -1,4 +1,4 @@
-"""Bus bandwidth of collectives: bytes over time, times the share that passes a link. Pure.
+"""Bus bandwidth of collectives: bytes per time, times the share that passes a link. Pure.
 
 The size of an operation is that of nccl-tests: the whole buffer of a rank, of all_gather what it ends with, of
 reduce_scatter what it begins with. Source of the factors: https://github.com/NVIDIA/nccl-tests, doc/PERFORMANCE.md.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 def bus_factor(op: str, ranks: int) -> float:
-    """Factor that turns algorithm bandwidth into what a link carries, whatever the number of ranks."""
+    """Return the factor from algorithm bandwidth to bus bandwidth for this number of ranks."""
     match op:
         case "all_reduce":
             return 2 * (ranks - 1) / ranks
@@ -18,7 +18,7 @@ def bus_factor(op: str, ranks: int) -> float:
 
 
 def group_sizes(world_size: int) -> list[int]:
-    """Group sizes in use: every power of two below all, and all."""
+    """Return the group sizes: every power of two below the number of ranks, and all ranks."""
     sizes = [2]
     while sizes[-1] * 2 < world_size:
         sizes.append(sizes[-1] * 2)
@@ -26,7 +26,7 @@ def group_sizes(world_size: int) -> list[int]:
 
 
 def blocks(world_size: int, size: int, most: int = 4) -> list[tuple[int, ...]]:
-    """Groups of `size` neighbouring ranks, not more than `most` of them, evenly taken from all."""
+    """Return groups of `size` neighbouring ranks, at most `most`, evenly chosen."""
     every = [tuple(range(first, first + size)) for first in range(0, world_size - size + 1, size)]
     if len(every) <= most:
         return every

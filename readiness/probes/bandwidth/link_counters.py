@@ -1,4 +1,4 @@
-"""Link counters of vendors: errors, retries (which hide errors from everybody else), and which links are up.
+"""Link counters of vendors: errors, retries (hidden by other tools), and which links are up.
 
 The stack knows which counters there are (`Accelerator.counters`). A counter that is not there is unknown: nothing is
 reported of it, least of all zero.
@@ -30,14 +30,14 @@ Counters = Mapping[str, int]
 
 
 def measurements(stack: Stack, outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """How far counters of links rose during the run, and the share of links that are up."""
+    """Yield the increase of link counters during the run, and the share of links that are up."""
     states = dict(outcome.of(LinkState))
     yield from rise_measurements(counter_rises(stack, placement, states), placement)
     yield from links_up(placement, states)
 
 
 def counter_rises(stack: Stack, placement: Placement, states: Mapping[int, LinkState]) -> dict[str, Counters | None]:
-    """Return how far each chip's counters rose since the run began, by the accelerator's id; None where that is unknown.
+    """Return the increase of each chip's counters since the run began, by accelerator id; None if it is unknown.
 
     This host reads its own chips' counters, also of those whose rank has failed; of other hosts' chips the ranks there
     report theirs (`states`, by rank).
@@ -51,7 +51,7 @@ def counter_rises(stack: Stack, placement: Placement, states: Mapping[int, LinkS
 
 
 def links_up(placement: Placement, states: Mapping[int, LinkState]) -> Iterator[Yield]:
-    """`links_up_share`: the links that are up on the chip with the fewest, over those on the one with the most.
+    """Yield `links_up_share`: the links up on the chip with the fewest, over those on the chip with the most.
 
     Reported where every chip's are known, and any has some.
     """
@@ -67,12 +67,12 @@ def links_up(placement: Placement, states: Mapping[int, LinkState]) -> Iterator[
 
 
 def is_of_links(counter: str) -> bool:
-    """True if a counter of this name counts what happens on links."""
+    """True if a counter of this name counts events on links."""
     return bool(_LINK.search(counter))
 
 
 def rise_measurements(rises_by_chip: Mapping[str, Counters | None], placement: Placement) -> Iterator[Yield]:
-    """`link_faults` and `link_retries`: how far counters rose, summed over the chips.
+    """Yield `link_faults` and `link_retries`: the increase of counters, summed over the chips.
 
     `rises_by_chip` has the rises of all counters of a chip by the accelerator's id, None where they could not be read.
     Zero is reported only where every chip has such a counter: a chip without one is unknown.

@@ -28,13 +28,13 @@ Buses = dict[tuple[str, int], dict[int, tuple[float, str]]]
 
 
 def measurements(outcome: RanksOutcome, placement: Placement, stack: Stack) -> Iterator[Yield]:
-    """All figures of a group, and what happened on its links meanwhile."""
+    """Yield all figures of a group, and of its links."""
     yield from bandwidth(outcome, placement)
     yield from link_counters.measurements(stack, outcome, placement)
 
 
 def bandwidth(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """All figures of a group that finished."""
+    """Yield all figures of a group that finished."""
     yield from unsupported(outcome)
     yield from _wrong(outcome, placement)
     if outcome.failure is None:
@@ -45,7 +45,7 @@ def bandwidth(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
 
 
 def _wrong(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """Results that were timed and not what they must be."""
+    """Yield the number of wrong results among timed calls."""
     looked = [(rank, one) for rank, of_rank in enumerate(outcome.reports) for one in of_rank if _work(one)]
     wrong = [(rank, one) for rank, one in looked if one.wrong]
     for rank, one in wrong[:100]:
@@ -61,7 +61,7 @@ def _wrong(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
 
 
 def _work(report: object) -> str:
-    """Return what a report is of, in words; empty for one without results."""
+    """Return the subject of a report as text; empty if it has no results."""
     match report:
         case CollectiveTimes(op=op):
             return op
@@ -73,7 +73,7 @@ def _work(report: object) -> str:
 
 
 def _collectives(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """Of every operation, size and group size the slowest group's best; a call takes as long as on its slowest rank."""
+    """Yield the slowest group's best by operation, size and group size; a call takes as long as on its slowest rank."""
     subgroups: dict[tuple[str, int, Subgroup], dict[int, list[float]]] = {}
     for rank, report in outcome.of(CollectiveTimes):
         if report.seconds:
@@ -107,7 +107,7 @@ def _collectives(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]
 
 
 def _small_groups(buses: Buses, placement: Placement) -> Iterator[Yield]:
-    """Small groups compared with all ranks, size by size."""
+    """Compare small groups with all ranks, size by size."""
     everyone = len(placement.ranks)
     for (op, size), found in sorted(buses.items()):
         together, _ = found.get(everyone, (0.0, ""))
@@ -119,7 +119,7 @@ def _small_groups(buses: Buses, placement: Placement) -> Iterator[Yield]:
 
 
 def _peaks(buses: Buses, carried_gbps: float | None, placement: Placement) -> Iterator[Yield]:
-    """Of each operation the most that all ranks together reach in any size, and that over what a chip's links carry."""
+    """Yield the best bus bandwidth of each operation over all sizes, and its ratio to the capacity of a chip's links."""
     everyone = len(placement.ranks)
     most: dict[str, tuple[float, str]] = {}
     for (op, _), found in sorted(buses.items()):
@@ -134,7 +134,7 @@ def _peaks(buses: Buses, carried_gbps: float | None, placement: Placement) -> It
 
 
 def _carried_gbps(outcome: RanksOutcome, placement: Placement) -> float | None:
-    """Return what the links of the chip with the least carry, as the vendor's library reports it.
+    """Return the link capacity of the weakest chip, as the vendor's library reports it.
 
     None unless every chip's links are known, all are of one host (between hosts other links count), and those that go
     straight to chips go to all that take part and to no others: with islands of chips another way counts, too.
@@ -150,7 +150,7 @@ def _carried_gbps(outcome: RanksOutcome, placement: Placement) -> float | None:
 
 
 def _pairs(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """Each pair's rates by its best, the worse of the two ends; judged is the share of the raw transfer in the same run."""
+    """Yield each pair's best rates, of the slower end; judged is the share of the raw transfer in the same run."""
     pairs: dict[Subgroup, list[PairTimes]] = {}
     for _, report in outcome.of(PairTimes):
         if report.one_way:
@@ -201,7 +201,7 @@ def _pairs(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
 
 
 def _tail(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """Each call as its slowest rank saw it; as it was, and less the time for which all ranks together waited.
+    """Yield the tail of calls on their slowest rank, with and without the time of waiting for a processor.
 
     Of several series the one with the shortest tail counts.
     """
@@ -239,7 +239,7 @@ def _quantiles(seconds: Sequence[float], here: Labels) -> Iterator[Measurement]:
 
 
 def _overlap(outcome: RanksOutcome, placement: Placement) -> Iterator[Measurement]:
-    """Both at once over the longer of the two: 1 where one hides behind the other. The rank that hides least."""
+    """Yield the time of both at once over the longer of the two (1: one is hidden), of the worst rank."""
     found: Mapping[int, OverlapTimes] = dict(outcome.of(OverlapTimes))
     if not found:
         return

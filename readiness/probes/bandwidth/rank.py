@@ -46,7 +46,7 @@ Best = dict[tuple[str, int, Subgroup], float]
 
 @dataclass(frozen=True, slots=True)
 class TimedCall:
-    """One operation in one size. `refill` restores the buffers; `call` makes one call.
+    """Operation at one size. `refill` restores the buffers; `call` makes one call.
 
     `expected` returns what the output must be after so many calls since `refill`.
     """
@@ -58,7 +58,7 @@ class TimedCall:
 
 
 def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
-    """A report for each operation, size and group; then those of pairs, tails and overlap, and of the device's links."""
+    """Yield a report of each operation, size and group; then of pairs, tails, overlap, and the device's links."""
     world_size, settings = context.world_size, context.settings
     everyone = tuple(range(world_size))
     with context.step("making groups of ranks"):
@@ -96,7 +96,7 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
 
 
 def _connect(context: RankContext, groups: Mapping[Subgroup, Any]) -> None:
-    """Make one call of each group, one after the other: connecting takes some libraries seconds, which measure nothing."""
+    """Make one call of each group in turn: connecting takes some libraries seconds, which must not be measured."""
     for subgroup, group in groups.items():
         context.exchange()
         if context.rank in subgroup:
@@ -113,7 +113,7 @@ def _spent(context: RankContext, started: float, budget_s: float) -> bool:
 def _slow_groups_again(
     context: RankContext[Settings], groups: Mapping[Subgroup, Any], size: int, best: Best, budget_s: float
 ) -> Iterator[Report]:
-    """Measure groups that seem far slower than all ranks together in a size, and all ranks, once more."""
+    """Measure again the groups that seem far slower than all ranks together, and all ranks."""
     everyone, started = tuple(range(context.world_size)), time.monotonic()
     for _ in range(MOST_ROUNDS - 1):
         doubtful = []
@@ -172,7 +172,7 @@ def _measure(
 
 
 def _most_calls(ranks: int) -> int:
-    """So few calls that a sum that is summed again and again stays exact in float32."""
+    """Return the number of calls for which a repeatedly summed sum stays exact in float32."""
     return max(1, min(MOST_CALLS, int(math.log(2**20, ranks)) - 2))
 
 
@@ -228,10 +228,10 @@ def _timed_call(context: RankContext, op: str, size: int, subgroup: Subgroup, gr
 
 
 def _values(context: RankContext, op: str, size: int, rank: int, numel: int) -> torch.Tensor:
-    """Small whole numbers, so that sums of sums are exact; as many as there are before they repeat."""
+    """Return small integers, as many as there are before they repeat, so that sums of sums are exact."""
     generator = context.accelerator.generator("bandwidth", op, size, rank)
     return torch.randint(-4, 5, (min(numel, PERIOD),), generator=generator).float()
 
 
 def _drop(_: object) -> None:
-    """Drop a value."""
+    """Discard a value."""

@@ -13,7 +13,7 @@ from readiness.probes.ranks_common.tensor_diff import TensorDiff
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Sizes that are asked for, samples of each, blocks between pairs, calls of the tail, and the limit of time."""
+    """Settings: sizes, samples of each, blocks between pairs, calls of the tail, and the time limit."""
 
     bytes: tuple[int, ...]
     samples: int
@@ -25,7 +25,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class CollectiveTimes(Report):
-    """Seconds of one operation in one size and group, by sample, and how many results were wrong, with the first."""
+    """Report: seconds of one operation at one size and group, by sample, and wrong results with the first of them."""
 
     op: str
     bytes: int
@@ -37,7 +37,7 @@ class CollectiveTimes(Report):
 
 @dataclass(frozen=True, slots=True)
 class TimeUp(Report):
-    """The largest message size that was tried: no time was left for larger ones."""
+    """Report: the largest message size that was tried, as there was no time for larger ones."""
 
     bytes: int
     after_s: float
@@ -45,7 +45,7 @@ class TimeUp(Report):
 
 @dataclass(frozen=True, slots=True)
 class PairTimes(Report):
-    """Seconds between two ranks: of one number, of a block there and back, of both at once, and of the raw transfer."""
+    """Report: seconds between two ranks: of one number, of a block there and back, of both at once, of the raw transfer."""
 
     pair: Subgroup
     raw_kind: str
@@ -59,7 +59,7 @@ class PairTimes(Report):
 
 @dataclass(frozen=True, slots=True)
 class TailTimes(Report):
-    """Seconds of many equal all-reduces, how long this rank's threads waited for a processor in each, and wrong ones."""
+    """Report: seconds of many equal all-reduces, the wait of this rank's threads for a processor in each, and wrong ones."""
 
     series: int
     seconds: tuple[float, ...]
@@ -69,7 +69,7 @@ class TailTimes(Report):
 
 @dataclass(frozen=True, slots=True)
 class OverlapTimes(Report):
-    """Best seconds of an all-reduce alone, of products alone, and of both at once; and how many sums were wrong."""
+    """Report: best seconds of an all-reduce, of products, and of both at once; and the number of wrong sums."""
 
     exchange: float
     compute: float
@@ -79,7 +79,7 @@ class OverlapTimes(Report):
 
 @dataclass(frozen=True, slots=True)
 class LinkState(Report):
-    """Counters and links of this rank's device as its vendor's library reports them; None where it does not."""
+    """Report: counters and links of this rank's device from its vendor's library; None if unavailable."""
 
     counters: Mapping[str, int] | None
     links: Links | None

@@ -1,4 +1,4 @@
-"""Tail latency of many equal calls, and overlap of computing with communication.
+"""Tail latency of many equal calls, and overlap of computation with communication.
 
 A mean or a median hides a link that repeats what got lost: three calls of a hundred take fifty times as long. Each rank
 notes with every call how long its threads waited for a processor: that is the host's doing.
@@ -33,7 +33,7 @@ REPETITIONS = 3
 
 
 def reports(context: RankContext[Settings], size: int) -> Iterator[Report]:
-    """Seconds of every call and of waiting for a processor in it; then of work alone and together with a sum.
+    """Yield the seconds of every call and of its wait for a processor; then of work without and with a sum.
 
     That sum is one of `size` bytes.
     """
@@ -71,7 +71,7 @@ def _series(context: RankContext[Settings], series: int) -> TailTimes:
 
 
 def _overlap(context: RankContext, size: int) -> Iterator[OverlapTimes]:
-    """Time products alone, a sum alone, and both at once; the products take about as long as the sum."""
+    """Time products, a sum, and both at once; the products take about as long as the sum."""
     generator = context.accelerator.generator("bandwidth", "overlap")
     values = torch.randint(-4, 5, (max(1, size // 4),), generator=generator).float().to(context.device)
     expected = values.cpu() * context.world_size

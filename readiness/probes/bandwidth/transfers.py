@@ -1,4 +1,4 @@
-"""Transfers between every two ranks, one pair at a time: one way, both ways at once, and the raw transfer beside them.
+"""Transfers between every two ranks, one pair at a time: one way, both ways, and the raw transfer.
 
 The three take turns within a fraction of a second, so that other users of the machine disturb all of them alike.
 """
@@ -35,7 +35,7 @@ LONG_ENOUGH_S = 0.0005
 
 @dataclass(slots=True)
 class _Times:
-    """Seconds of one pair's transfers of blocks of so many elements, and how many were wrong."""
+    """Seconds of one pair's transfers of blocks of a size, and the number of wrong ones."""
 
     numel: int
     latency: list[float] = field(default_factory=list)
@@ -45,12 +45,12 @@ class _Times:
     wrong: int = 0
 
     def restart_with(self, numel: int) -> None:
-        """Begin anew with larger blocks."""
+        """Restart with larger blocks."""
         self.numel, self.one_way, self.both_ways, self.raw = numel, [], [], []
 
 
 def reports(context: RankContext[Settings]) -> Iterator[Report]:
-    """For each pair the seconds of a block there and back, of both at once, and of the raw transfer; and what was wrong."""
+    """Yield for each pair the seconds of a block there and back, both ways at once, and raw; and wrong results."""
     found: dict[Subgroup, _Times] = {}
     numel = max(1, int(context.settings.block_mib * MEBIBYTE) // 4)
     most = most_bytes(context, context.settings.most_mib, at_once=2)
@@ -83,7 +83,7 @@ def reports(context: RankContext[Settings]) -> Iterator[Report]:
 
 
 def _turn(context: RankContext, pair: Subgroup, times: _Times, number: int) -> Generator[Report, None, bool]:
-    """One turn of a pair, while the other ranks wait. True if the library refuses it."""
+    """Do one turn of a pair, while the other ranks wait. Return True if the library refuses it."""
     with contextlib.ExitStack() as stack:
         with context.step(f"raw connection between ranks {pair[0]} and {pair[1]}"):
             own_values = pair if context.rank in pair else None
@@ -103,7 +103,7 @@ def _turn(context: RankContext, pair: Subgroup, times: _Times, number: int) -> G
 
 
 def _numbers(context: RankContext, pair: Subgroup, link: socket, times: _Times, _number: int) -> None:
-    """Send one number there and back: half of that is the latency."""
+    """Send one number there and back; half of that time is the latency."""
     sent = torch.ones(1).to(context.device)
     for _ in range(TURNS):
         transport_baseline.synchronize(link)
@@ -149,7 +149,7 @@ def _there_and_back(context: RankContext, pair: Subgroup, sent: torch.Tensor, re
 
 
 def _both_at_once(context: RankContext, pair: Subgroup, sent: torch.Tensor, received: torch.Tensor) -> float:
-    """The first of a pair names its send first, the other its receive: neither begins with what nobody takes."""
+    """Send both ways at once: the first rank starts its send first, the other its receive."""
     other = pair[0] + pair[1] - context.rank
     context.accelerator.synchronize()
     began = time.perf_counter()

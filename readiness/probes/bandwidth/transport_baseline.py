@@ -1,4 +1,4 @@
-"""Transport baseline: a raw transfer between two ranks without torch, with which a collective library is compared.
+"""Transport baseline: a raw transfer between two ranks without torch, to compare a collective library with.
 
 Where a device is host memory, that is a connection over the loopback interface, or over the network between two hosts; on a
 device of its own, a copy within its memory, than which no link is faster.
@@ -24,13 +24,13 @@ _WORD_BITS, _WORD_S = 52, 1.0
 
 
 def kind(context: RankContext) -> str:
-    """`socket` or `copy`."""
+    """Return `socket` or `copy`."""
     return "socket" if context.accelerator.stack.host_backed else "copy"
 
 
 @contextlib.contextmanager
 def connection(context: RankContext, pair: tuple[int, ...] | None) -> Iterator[socket.socket | None]:
-    """A connection between two ranks; None for the others, and for all where there is none: that is no chip's fault.
+    """Open a connection between two ranks; None for other ranks, and for all if it fails: that is no chip's fault.
 
     All ranks must call it: they exchange the port through the status board, and a number by which the other end is known. It
     listens on the loopback interface only, or on the address by which other hosts reach this one, until the other end has
@@ -59,7 +59,7 @@ def connection(context: RankContext, pair: tuple[int, ...] | None) -> Iterator[s
 
 
 def _accepted(listener: socket.socket, word: bytes) -> socket.socket:
-    """The connection of whoever knows the word. Raises OSError where nobody comes with it in time."""
+    """Accept the connection of a peer that knows the secret. Raises OSError on a timeout."""
     deadline = time.monotonic() + CONNECT_S
     while (left_s := deadline - time.monotonic()) > 0:
         listener.settimeout(left_s)
@@ -75,13 +75,13 @@ def _accepted(listener: socket.socket, word: bytes) -> socket.socket:
 
 
 def synchronize(link: socket.socket) -> None:
-    """Wait until both ends are here: the first to come would else time what the other one still does."""
+    """Wait until both ends are here, so that the first does not time the other's earlier work."""
     link.sendall(b"!")
     _receive(link, memoryview(bytearray(1)))
 
 
 def there_and_back(link: socket.socket, content: memoryview, into: memoryview, *, first: bool) -> float:
-    """Seconds of a block to the other end and of one back."""
+    """Return the seconds of a block to the other end and of one back."""
     began = time.perf_counter()
     if first:
         link.sendall(content)
@@ -100,7 +100,7 @@ def _receive(link: socket.socket, into: memoryview) -> None:
 
 
 def copy(context: RankContext, block: torch.Tensor, target: torch.Tensor) -> float:
-    """Seconds of two copies of a block within the device's memory, as long a way as there and back."""
+    """Return the seconds of two copies of a block within the device's memory, which is as far as there and back."""
     context.accelerator.synchronize()
     began = time.perf_counter()
     target.copy_(block)

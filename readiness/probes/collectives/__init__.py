@@ -1,1 +1,1 @@
-"""What `multichip.collectives` measures with: every operation of torch.distributed against known answers."""
+"""Probes of `multichip.collectives`: every operation of torch.distributed against known answers."""

@@ -16,7 +16,7 @@ from readiness.probes.collectives.rank import OperationReport, WrongElement
 
 
 def collectives(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """Figures by operation and type, summed over the ranks."""
+    """Yield the figures by operation and type, summed over the ranks."""
     finished, labels = outcome.failure is None, placement.labels
     compared = 0
     for (op, dtype), reports in _by_operation(outcome).items():

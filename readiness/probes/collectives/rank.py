@@ -1,4 +1,4 @@
-"""Ranks of `multichip.collectives`: every operation is called between guards, and every element compared."""
+"""Ranks of `multichip.collectives`: call every operation between guard values, and compare every element."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ _UNEVEN = re.compile(r"contiguous|uneven|(same|equal|invalid|match\w*)\b.* (size
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Types, sizes and repetitions; `largest` bounds the sizes beside powers of two, which take `sweep_s` seconds each."""
+    """Settings: types, sizes, repetitions; `largest` bounds sizes next to powers of two, which take `sweep_s` seconds each.
+    """
 
     dtypes: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -44,7 +45,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class WrongElement:
-    """The first wrong element of an operation: in which call and buffer, where, and what it is."""
+    """First wrong element of an operation: its call, buffer, position and value."""
 
     call: str
     buffer: str
@@ -55,7 +56,7 @@ class WrongElement:
 
 @dataclass(frozen=True, slots=True)
 class OperationReport(Report):
-    """What came of one operation in one type on this rank: elements compared, and wrong ones; or why it is refused."""
+    """Report of one operation in one type on this rank: elements compared, wrong ones, or the refusal."""
 
     op: str
     dtype: str
@@ -77,7 +78,7 @@ class OperationCounts:
 
 
 def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
-    """Call every operation in every type and size of the settings, then all else; a report for each."""
+    """Call every operation in every type and size of the settings, then the further cases; yield a report of each."""
     settings = context.settings
     calls: Counter[str] = Counter()
     with context.step("making groups of ranks"):
@@ -99,7 +100,7 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
 
 
 def _sizes(context: RankContext[Settings], operation: str, dtype: str) -> Iterator[tuple[int, int]]:
-    """(round, elements). The sizes beside powers of two come once, as long as there is time; all ranks agree on that."""
+    """Yield (round, elements). Sizes next to powers of two come once, as long as there is time; all ranks agree on that."""
     settings = context.settings
     if operation in ONCE:
         yield from ((0, size) for size in sorted(settings.sizes) if size in ONCE_SIZES)
@@ -137,14 +138,14 @@ def _count_calls(
 
 
 def numbered(function: str, calls: Counter[str], several: int = 1) -> str:
-    """Count a call of torch, and name it by its number since the process began: defects that come with use depend on it."""
+    """Count a call of torch and name it by its number in this process: some defects depend on it."""
     first = calls[function] + 1
     calls[function] += several
     return f"{function} number {first}" if several == 1 else f"{function} numbers {first} to {calls[function]}"
 
 
 def _perform(context: RankContext, case: Case, title: str, counts: OperationCounts, lead: int) -> None:
-    """Make one call between guards, and compare all that it may have written.
+    """Make one call between guard values, and compare everything that it may have written.
 
     `lead` elements go before the buffer: an odd number of them leaves it aligned to nothing but its type.
     """
@@ -177,7 +178,7 @@ def _compare(
 
 
 def _guarded(values: torch.Tensor, device: torch.device, lead: int) -> torch.Tensor:
-    """A buffer on the device with the values between two guards."""
+    """Return a buffer on the device with the values between two guards."""
     guard = torch.full((lead + GUARD,), largest_exact(values.dtype), dtype=values.dtype)
     return torch.cat([guard[:lead], values, guard[lead:]]).to(device)
 

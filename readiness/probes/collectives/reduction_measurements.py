@@ -23,7 +23,7 @@ _ReportT = TypeVar("_ReportT", bound=_OfOperation)
 
 
 def reductions(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """All of them; of a group that did not finish only what is wrong."""
+    """Yield all of them; for a group that did not finish, only wrong results."""
     finished = outcome.failure is None
     for (op, dtype), repeated in _by_operation(outcome.of(RepetitionReport)).items():
         yield from _repetitions(op, dtype, repeated, placement, finished)
@@ -42,7 +42,7 @@ def _by_operation(reports: Iterable[tuple[int, _ReportT]]) -> dict[tuple[str, st
 def _repetitions(
     op: str, dtype: str, reports: Sequence[tuple[int, RepetitionReport]], placement: Placement, finished: bool
 ) -> Iterator[Yield]:
-    """Sums of all ranks are compared with the first rank's first; scattered ones with the same rank's first."""
+    """Compare sums of all ranks with the first rank's first, scattered ones with the same rank's first."""
     here = {**placement.labels, "op": op, "dtype": dtype}
     first = reports[0][1].digests[0]
     results = [

@@ -21,7 +21,7 @@ from readiness.probes.ranks_common.torch_collectives import reduce_scatter_singl
 
 @dataclass(frozen=True, slots=True)
 class RepetitionReport(Report):
-    """Digests of the results, the largest spread between them over the largest result, and the largest error.
+    """Report: digests of the results, the largest spread relative to the largest result, and the largest error.
 
     The error is in units of what one rounding for each rank after the first may cost, eps times the sum of the
     magnitudes: rounding in any order stays below 1.
@@ -37,7 +37,7 @@ class RepetitionReport(Report):
 def reports(
     context: RankContext, dtype: torch.dtype, name: str, calls: Counter[str], *, repeats: int, size: int
 ) -> Iterator[RepetitionReport]:
-    """A report for all_reduce and one for reduce_scatter, unless the library refuses it."""
+    """Yield a report of all_reduce and one of reduce_scatter, unless the library refuses it."""
     world_size = context.world_size
     size += -size % world_size
     every = [_values(context, dtype, name, rank, size) for rank in range(world_size)]
@@ -74,7 +74,7 @@ def _repeated(
     calls: Counter[str],
     repeats: int,
 ) -> Iterator[RepetitionReport]:
-    """Repeat a call; `known` are the exact sums and those of the magnitudes."""
+    """Repeat a call; `known` are the exact sums and the sums of magnitudes."""
     name = str(values.dtype).removeprefix("torch.")
     function = "all_reduce" if operation.startswith("all_reduce") else operation
     unit = torch.finfo(values.dtype).eps * max(1, context.world_size - 1) * known[1]
@@ -99,5 +99,5 @@ def _repeated(
 
 
 def _largest(values: torch.Tensor) -> float:
-    """The largest value; infinite where one of them is no number."""
+    """Return the largest value; infinite if one of them is NaN."""
     return float(values.nan_to_num(nan=torch.inf, posinf=torch.inf).max())

@@ -1,1 +1,1 @@
-"""What `multichip.data_parallel` measures with: training on several ranks against training in one process."""
+"""Probes of `multichip.data_parallel`: training on several ranks compared with training in one process."""

@@ -14,7 +14,7 @@ from readiness.probes.ranks_common.measurements import relative_difference
 
 
 def training(reference: RanksOutcome, outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """Differences between two groups that both finished: one process, and several ranks."""
+    """Yield the differences between two groups that both finished: one process, and several ranks."""
     labels = placement.labels
     single_device = _traces(reference)[0]
     traces = _traces(outcome)
@@ -51,12 +51,12 @@ def _losses(trace: TrainingTrace) -> list[float]:
 
 
 def _norms(trace: TrainingTrace, copies: int) -> list[float]:
-    """The norm of all gradients of one rank: each of its copies has contributed an equal part of the square."""
+    """Return the norm of all gradients of one rank, to which each of its copies contributes an equal part of the square."""
     return [math.sqrt(copies * square) for square in trace.squares]
 
 
 def _about_replicas(step: int, digests: Sequence[str], placement: Placement) -> str:
-    """The minority is named; of equally many on both sides, those that are not with the first rank."""
+    """Name the minority of ranks; if there is none, the ranks that differ from the first."""
     counts = Counter(digests)
     usual = max(counts, key=lambda digest: (counts[digest], digest == digests[0]))
     outliers = [rank for rank, digest in enumerate(digests) if digest != usual]

@@ -24,7 +24,7 @@ SHAPE = ModelShape(1)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Steps to train, and the number of parts into which the batch divides: the reference takes all of them alone."""
+    """Settings: steps, and the number of parts of the batch; the reference trains on all of them."""
 
     steps: int
     parts: int
@@ -32,24 +32,24 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport(Report):
-    """What every step gave on one rank."""
+    """Report of every training step on one rank."""
 
     trace: TrainingTrace
 
 
 def small_model(context: RankContext) -> Decoder:
-    """The same model on every rank, on its device: drawn on the CPU from the run's seed."""
+    """Return the same model on every rank's device, drawn on the CPU from the run's seed."""
     return build(context.accelerator.generator("data_parallel", "weights"), SHAPE).to(context.device)
 
 
 def fixed_batch(context: RankContext, parts: int) -> torch.Tensor:
-    """The batch of all ranks, token ids (sequences, length + 1) on the host: it divides into so many parts."""
+    """Return the batch of all ranks, token ids (sequences, length + 1) on the host, divisible into so many parts."""
     generator = context.accelerator.generator("data_parallel", "tokens")
     return text(generator, SHAPE.vocabulary, -(-SHAPE.batch // parts) * parts, SHAPE.length + 1)
 
 
 def rank_main(context: RankContext[Settings]) -> Iterator[TrainingReport]:
-    """Train on this rank's part of the batch; one report at the end."""
+    """Train on this rank's part of the batch; yield one report at the end."""
     with strict_precision():  # what the environment allows instead is more than what ranks may differ by
         yield _train(context)
 

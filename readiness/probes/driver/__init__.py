@@ -1,1 +1,1 @@
-"""Probes of the driver checks. Most of it imports torch: only workers import it, within a check."""
+"""Probes of the driver checks. Only workers import them, since most import torch."""

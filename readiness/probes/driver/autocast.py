@@ -11,7 +11,7 @@ import torch
 
 @dataclass(slots=True)
 class Trial:
-    """What came of it: why the dtype was refused, what was wrong, and results beside their float64 references."""
+    """Result of a trial: the refusal of the dtype, an error, and results with their float64 references."""
 
     refusal: str | None = None
     problems: list[str] = field(default_factory=list)
@@ -19,7 +19,7 @@ class Trial:
 
 
 def try_autocast(device: torch.device, dtype: torch.dtype, inputs: torch.Tensor, weight: torch.Tensor) -> Trial:
-    """A linear layer forward and backward under autocast; `inputs` is (rows, features), `weight` square; on the host."""
+    """Run a linear layer forward and backward under autocast; `inputs` and square `weight` are on the host."""
     trial = Trial()
     try:
         # Autocast only warns of a dtype that it does not know, and switches itself off.
@@ -67,7 +67,7 @@ def _expect(trial: Trial, what: str, found: torch.dtype, wanted: torch.dtype) ->
 
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Norm of the deviation over that of the reference; infinite where the shape differs or NaN or infinity appear."""
+    """Return the norm of the deviation over that of the reference; infinite for another shape, NaN or infinity."""
     value = found.detach().cpu().double()
     if value.shape != wanted.shape or not bool(value.isfinite().all()):
         return math.inf

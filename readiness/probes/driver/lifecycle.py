@@ -1,4 +1,4 @@
-"""Lifecycle of a device: opened, used and closed in fresh processes; growth of memory over a series of readings.
+"""Lifecycle of a device: opened, used and closed in new processes; memory growth over a series of readings.
 
 A child is forked where the stack allows it and a fresh interpreter elsewhere. Every wait has a deadline of its own: a
 child that a driver holds is killed, and one that cannot be killed is left behind and said so.
@@ -35,7 +35,7 @@ _MEBIBYTE = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """One process that opened the device: why it failed, or None; and how much of the device was in use as it came."""
+    """Result of a process that opened the device: its failure, or None; and the device memory in use when it started."""
 
     failure: str | None
     seconds: float
@@ -44,7 +44,7 @@ class Opening:
 
 
 def growth_per_step(readings: Sequence[float]) -> float | None:
-    """The median slope between all pairs of a series (Theil and Sen): one outlier moves it nowhere; None below three."""
+    """Return the median slope of all pairs of a series (Theil-Sen), robust against outliers; None below three readings."""
     if len(readings) < 3:
         return None
     pairs = combinations(enumerate(readings), 2)
@@ -52,7 +52,7 @@ def growth_per_step(readings: Sequence[float]) -> float | None:
 
 
 def use(accelerator: Accelerator) -> str | None:
-    """Allocate, calculate, read back, free. Why the result is wrong, or None. Values are exact in float32."""
+    """Allocate, compute, read back and free. Return why the result is wrong, or None. Values are exact in float32."""
     import torch
 
     drawn = torch.randint(-8, 9, (128, 128), generator=accelerator.generator("lifecycle"))
@@ -67,13 +67,13 @@ def use(accelerator: Accelerator) -> str | None:
 
 
 def used_bytes(accelerator: Accelerator) -> int | None:
-    """Return how much of the device's memory is in use now, by whomever; None where the stack does not tell."""
+    """Return the device memory in use by all processes; None if the stack does not report it."""
     reading = accelerator.memory()
     return None if reading is None else reading[1] - reading[0]
 
 
 def open_once(accelerator: Accelerator, timeout_s: float) -> Opening:
-    """Open, use and leave the device in a process of its own, within a deadline. Raises OSError for want of disk."""
+    """Open, use and close the device in a process of its own, within a deadline. Raises OSError for a full disk."""
     started = time.monotonic()
     reader, writer = os.pipe()
     try:
@@ -108,7 +108,7 @@ def _opening(answer: bytes, status: int | None, seconds: float, ended: str | Non
 
 
 def _report_use(accelerator: Accelerator, descriptor: int) -> None:
-    """In the child: the whole job, its outcome written to the pipe."""
+    """Run the whole job in the child, and write its outcome to the pipe."""
     try:
         import torch  # noqa: F401
 
@@ -155,7 +155,7 @@ def _spawn(accelerator: Accelerator, writer: int) -> int:
 
 
 def spawned(descriptor: str, request: str) -> int:
-    """The entry of a fresh interpreter: import torch and the plug-in, do the job, and end as programs do."""
+    """Entry point of a fresh interpreter: import torch and the plug-in, do the job, and exit normally."""
     die_with_parent()
     reported = json.loads(request)
     facts = assessment.facts_from_json(reported["accelerator"])
@@ -176,7 +176,7 @@ def _read(reader: int, deadline: float) -> bytes:
 
 
 def _wait(pid: int, deadline: float) -> int | None:
-    """The status of a child that ends before the deadline, None for one that does not."""
+    """Return the status of a child that ends before the deadline, else None."""
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -195,7 +195,7 @@ def _end(pid: int) -> str:
 
 
 def handles() -> int | None:
-    """Open file descriptors of this process; None where the platform does not list them."""
+    """Return the open file descriptors of this process; None if the platform does not list them."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         with contextlib.suppress(OSError):
             return len(os.listdir(folder))  # noqa: PTH208 - a Path per descriptor would be counted as garbage
@@ -203,7 +203,7 @@ def handles() -> int | None:
 
 
 def own_bytes(status: Path = Path("/proc/self/status")) -> int:
-    """Memory that this process has taken, resident or swapped out; all that is resident where the system tells no more.
+    """Return the memory of this process, resident or swapped out; only resident if the system reports no more.
 
     Without pages of files: the kernel drops them when memory is short and brings them back, which looks like growth.
     """
@@ -216,7 +216,7 @@ def own_bytes(status: Path = Path("/proc/self/status")) -> int:
 
 
 def trim_heap() -> None:
-    """Have the C library hand what is free in its heap back to the system, where it can (glibc).
+    """Return free heap memory of the C library to the system, if possible (glibc).
 
     Else a freed block of megabytes stays in the heap or does not, as it happens, and a reading of memory jumps with it.
     """

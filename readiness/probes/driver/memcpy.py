@@ -1,4 +1,4 @@
-"""Copies between host and device in every layout, compared byte by byte. Only workers import this: it imports torch.
+"""Copies between host and device in every layout, compared byte for byte. Only workers import this: it imports torch.
 
 References are made on the host by indexed assignment, which is another path than the copies under test.
 """
@@ -50,7 +50,7 @@ def _dense(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """One copy: what it was, how many bytes came out wrong (infinite for a wrong shape or dtype), or why it was refused."""
+    """Result of a copy: its description, wrong bytes (infinite for a wrong shape or dtype), or the refusal."""
 
     dtype: str
     layout: str
@@ -60,7 +60,7 @@ class Copied:
 
 
 def draw(dtype: torch.dtype, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    """Random values of a dtype on the host: normal where it is a floating-point type, the whole range where it is not."""
+    """Return random values of a dtype on the host: normal for floating-point types, else over the whole range."""
     if dtype == torch.bool:
         return torch.rand(shape, generator=generator) < 0.5
     if dtype.is_complex or dtype.is_floating_point:
@@ -71,7 +71,7 @@ def draw(dtype: torch.dtype, shape: tuple[int, ...], generator: torch.Generator)
 
 
 def wrong_bytes(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Return how many bytes of two tensors on the host differ; infinite where shape or dtype do."""
+    """Return the number of different bytes of two host tensors; infinite if shape or dtype differ."""
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         return math.inf
     first, second = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (found, wanted))
@@ -79,7 +79,7 @@ def wrong_bytes(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def pinning(accelerator: Accelerator) -> str | None:
-    """Return why the host cannot pin memory for this device, None where it can."""
+    """Return why the host cannot pin memory for this device, or None."""
     if accelerator.device.type == "cpu":
         return "the device uses the host's memory"
     try:
@@ -90,7 +90,7 @@ def pinning(accelerator: Accelerator) -> str | None:
 
 
 def copies(accelerator: Accelerator, dtypes: tuple[str, ...], shape: tuple[int, int], *, pinned: bool) -> Iterator[Copied]:
-    """Every dtype in every layout: to the device, back, within it; and once a larger block both ways."""
+    """Copy every dtype in every layout to the device, back, and within it; and one larger block both ways."""
     for name in dtypes:
         dtype = getattr(torch, name, None)
         if dtype is None:
@@ -132,7 +132,7 @@ def _host(tensor: torch.Tensor, pinned: bool) -> torch.Tensor:
 
 
 def _in_new_memory(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
-    """The values in new memory of the device: `.to` would hand the CPU its own tensor back."""
+    """Return the values in new memory of the device: `.to` would return the CPU's own tensor."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, device=accelerator.device).copy_(tensor)
 
 
@@ -142,7 +142,7 @@ def _read(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _in(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, view: View, pinned: bool) -> float:
-    """Into a view of memory that holds other values: those around the view must stay."""
+    """Copy into a view of memory that holds other values: those around the view must stay."""
     wanted = second.clone()
     view(wanted)[...] = view(first)
     source = _host(first, pinned)
@@ -152,7 +152,7 @@ def _in(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, vie
 
 
 def _out(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, view: View, pinned: bool) -> float:
-    """From a view into memory of the host that holds other values before."""
+    """Copy from a view into host memory that holds other values."""
     source = view(_in_new_memory(accelerator, first))
     wanted = view(first)
     stale = view(second).contiguous()
@@ -197,7 +197,7 @@ def _overwritten(
 
 
 def _within(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, view: View, pinned: bool) -> float:  # noqa: ARG001
-    """From one view to another on the device, which reads and writes with strides."""
+    """Copy from one view to another on the device, which reads and writes with strides."""
     wanted = second.clone()
     view(wanted)[...] = view(first)
     source, target = _in_new_memory(accelerator, first), _in_new_memory(accelerator, second)

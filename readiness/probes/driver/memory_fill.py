@@ -1,4 +1,4 @@
-"""Filling a device's memory with a pattern, reading it back, and asking for more than there is. Only workers import this."""
+"""Filling of a device's memory with a pattern, reading it back, and over-allocation. Only workers import this."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST_PIECE_BYTES = 2**26
 
 @dataclass(slots=True)
 class MemoryFill:
-    """Pieces of the device's memory, and the random pattern on host and device that their blocks are windows of."""
+    """Filled memory of the device in pieces, and the random pattern whose windows their blocks contain."""
 
     pattern: torch.Tensor
     on_device: torch.Tensor
@@ -27,12 +27,12 @@ class MemoryFill:
 
     @property
     def allocated_bytes(self) -> int:
-        """What the device gave, the pattern included."""
+        """Allocated bytes, including the pattern."""
         return self.on_device.numel() + sum(piece.numel() for piece in self.pieces)
 
 
 def fill(accelerator: Accelerator, target_bytes: int, piece_bytes: int) -> MemoryFill:
-    """Allocate up to `target_bytes` in pieces, smaller ones when they are refused, and write the pattern to all of them.
+    """Allocate up to `target_bytes` in pieces, smaller after a refusal, and write the pattern to all of them.
 
     Every block holds another window of the pattern: pieces that overlap in memory would overwrite each other's.
     """
@@ -56,7 +56,7 @@ def fill(accelerator: Accelerator, target_bytes: int, piece_bytes: int) -> Memor
 
 
 def wrong_bytes(memory: MemoryFill) -> int:
-    """How many bytes are not what was written: every block compared on the device, the first of each piece on the host."""
+    """Return the number of wrong bytes: every block is compared on the device, the first of each piece on the host."""
     wrong = position = 0
     for piece in memory.pieces:
         for number, block in enumerate(_split(piece)):
@@ -88,7 +88,7 @@ def _differing(found: torch.Tensor, wanted: torch.Tensor) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What came of asking for too much: the error, and whether it was one that a program can recognise."""
+    """Result of an over-allocation: the error, and whether a program can recognise it."""
 
     requested_bytes: int
     clean: bool
@@ -96,7 +96,7 @@ class Refusal:
 
 
 def over_allocate(accelerator: Accelerator, requested_bytes: int) -> Refusal:
-    """Ask for more than the device has. Clean is torch's OutOfMemoryError, or an error that speaks of memory."""
+    """Request more memory than there is. A clean error is torch's OutOfMemoryError, or mentions memory."""
     try:
         tensor = torch.empty(requested_bytes, dtype=torch.uint8, device=accelerator.device)
         accelerator.synchronize()
@@ -109,7 +109,7 @@ def over_allocate(accelerator: Accelerator, requested_bytes: int) -> Refusal:
 
 
 def works(accelerator: Accelerator, size_bytes: int) -> str | None:
-    """Return why the device does not allocate and calculate now, None where it does both. Values are exact in float32."""
+    """Return why the device does not allocate and compute now, or None. Values are exact in float32."""
     side = max(16, min(512, int((size_bytes / 4) ** 0.5)))
     drawn = torch.randint(-8, 9, (side, side), generator=accelerator.generator("memory", "works"))
     try:

@@ -17,7 +17,7 @@ _REFUSALS = (NotImplementedError, RuntimeError, TypeError, AttributeError)
 
 
 def promises(accelerator: Accelerator, numbers: int) -> tuple[list[Promise], str | None]:
-    """Generator, promise and whether it was kept; and why the device takes no generator of its own, where it does not.
+    """Yield generator, property and whether it holds; and why the device has no generator of its own, if so.
 
     The global state of the host is put back; that of the device is not: this process is about to end.
     """
@@ -81,7 +81,7 @@ def _repeats(
 
 
 def moment_errors(accelerator: Accelerator, numbers: int) -> Iterator[tuple[str, float | None, dict[str, Any]]]:
-    """Distribution, its largest moment error in standard errors, and each one's; None and the reason where refused."""
+    """Yield distribution, largest moment error in standard errors, and each one's; None and the reason if refused."""
     device = accelerator.device
     seed = int(torch.randint(1, 2**31, (), generator=accelerator.generator("random", "moments")))
     ones = torch.ones(numbers)
@@ -114,7 +114,7 @@ def moment_errors(accelerator: Accelerator, numbers: int) -> Iterator[tuple[str,
 
 
 def _normal(x: torch.Tensor) -> dict[str, float]:
-    """Mean, second to fourth moment and the correlation of neighbours; their variances over n are 1, 2, 15, 96, 1."""
+    """Return mean, second to fourth moment and correlation of neighbours; their variances over n are 1, 2, 15, 96, 1."""
     n = x.numel()
     return {
         "mean": float(x.mean()) * math.sqrt(n),
@@ -126,7 +126,7 @@ def _normal(x: torch.Tensor) -> dict[str, float]:
 
 
 def _uniform(x: torch.Tensor) -> dict[str, float]:
-    """Mean (variance 1/12) and second moment (variance 4/45), and the correlation of neighbours (1/144)."""
+    """Return mean (variance 1/12), second moment (variance 4/45), and correlation of neighbours (1/144)."""
     n = x.numel()
     centred = x - 0.5
     return {
@@ -137,7 +137,7 @@ def _uniform(x: torch.Tensor) -> dict[str, float]:
 
 
 def _repetition(x: torch.Tensor) -> float:
-    """The largest correlation of the numbers with themselves further on, over steps at which streams are known to repeat.
+    """Return the largest autocorrelation of the numbers, over lags at which streams are known to repeat.
 
     Powers of two, where counters and blocks of threads wrap, and halves and quarters of the whole. In standard errors.
     """

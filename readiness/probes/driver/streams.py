@@ -14,7 +14,7 @@ from readiness.accelerators.base import Accelerator
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One arrangement of streams: what was to be kept, and whether it was; `refusal` where the device cannot do it."""
+    """Arrangement of streams: the order to keep, and whether it was kept; `refusal` if the device does not support it."""
 
     kind: str
     promise: str
@@ -23,7 +23,7 @@ class Attempt:
 
 
 def missing(accelerator: Accelerator) -> str | None:
-    """Return why streams cannot be looked at on this device, None where they can."""
+    """Return why streams cannot be tested on this device, or None."""
     if not accelerator.stack.asynchronous:
         return "this device has no streams: it runs everything in order"
     module = accelerator.stack.module()
@@ -32,7 +32,7 @@ def missing(accelerator: Accelerator) -> str | None:
 
 
 def attempts(accelerator: Accelerator, rounds: int, numbers: int, work: int) -> Iterator[Attempt]:
-    """Every arrangement in every round. Values are small integers, so that the expected result is exact."""
+    """Run every arrangement in every round. Values are small integers, so that the expected result is exact."""
     module = accelerator.stack.module()
     if hasattr(module, "set_device"):
         module.set_device(accelerator.device)

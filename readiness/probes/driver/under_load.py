@@ -1,4 +1,4 @@
-"""Fault counters and throttling of a device, first idle and then at work. Only workers import this."""
+"""Fault counters and throttling of a device, first idle and then under load. Only workers import this."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAMPLE_PERIOD_S = 0.2
 
 @dataclass(slots=True)
 class Span:
-    """What was seen over a span of time: how far counters rose, None where they could not be read at both of its ends.
+    """Observation of a period: increase of each counter, None if it could not be read at both ends.
 
     `throttled` are the samples by the reasons that were active; `samples` how many there were that could be read.
     """
@@ -32,12 +32,12 @@ class Span:
 
 
 def idle(accelerator: Accelerator, seconds: float) -> Span:
-    """A span in which the device has nothing to do."""
+    """Observe the device while it is idle."""
     return _watch(accelerator, "idle", seconds, None)
 
 
 def load(accelerator: Accelerator, seconds: float) -> Span:
-    """A span in which the device multiplies matrices without a pause. Raises what the device raises."""
+    """Observe the device while it multiplies matrices continuously. Raises the device's errors."""
     factor = torch.randn(_SIZE, _SIZE, generator=accelerator.generator("under_load")).to(accelerator.device) / _SIZE**0.5
     return _watch(accelerator, "load", seconds, factor)
 

@@ -1,4 +1,4 @@
-"""Error localisation: which chip computes, sends or receives wrong data, or which link does, by all wrong results. Pure.
+"""Error localisation: finds the chip that computes, sends or receives wrong data, or the link, from all wrong results. Pure.
 
 One wrong result has many possible causes, all wrong results together have few. Every observation has its suspects; the
 one that explains most observations is the culprit, and of those that explain as many the one that was right in the fewest
@@ -16,7 +16,7 @@ SELDOM = 5
 
 
 class Role(StrEnum):
-    """How a suspect makes results wrong."""
+    """Role in which a suspect causes wrong results."""
 
     COMPUTE = "compute"
     SENDER = "sender"
@@ -26,7 +26,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Suspect:
-    """A rank in a role, or a link with its two ends in their order."""
+    """Suspect: a rank in a role, or a link with its two ends in order."""
 
     role: Role
     ranks: tuple[int, ...]
@@ -34,7 +34,7 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Observation:
-    """One result that was looked at.
+    """One result that was checked.
 
     `kind` is compute, transfer, all_gather or all_reduce. Of transfers and gathers `ranks` are source and target; of sums
     those of the team, and `wrong` those of them that got a wrong result.
@@ -45,7 +45,7 @@ class Observation:
     wrong: tuple[int, ...] = ()
 
     def suspects(self) -> frozenset[Suspect]:
-        """The suspects that could have made this result wrong."""
+        """Return the suspects that could have caused this wrong result."""
         match self.kind:
             case "compute":
                 return frozenset({Suspect(Role.COMPUTE, self.ranks)})
@@ -56,7 +56,7 @@ class Observation:
         return frozenset(ends if source == target else {*ends, _link(source, target)})  # its own part passes over no link
 
     def _of_sum(self) -> Iterable[Suspect]:
-        """Wrong on all ranks: a rank put in something wrong. Wrong on some: these received it wrongly."""
+        """Return the suspects of a wrong sum: an input if it is wrong on all ranks, else the receivers."""
         if self.wrong and set(self.wrong) < set(self.ranks):
             yield from (Suspect(Role.RECEIVER, (rank,)) for rank in self.wrong)
         else:
@@ -71,7 +71,7 @@ def _link(one: int, other: int) -> Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Suspects that explain some observations, several where the evidence fits them all, and how often these were seen."""
+    """Suspects that explain some observations equally well, and how often these were seen."""
 
     suspects: tuple[Suspect, ...]
     observations: tuple[Observation, ...]
@@ -79,17 +79,17 @@ class Verdict:
 
     @property
     def kinds(self) -> set[str]:
-        """The kinds of observations that it explains."""
+        """Kinds of the explained observations."""
         return {one.kind for one in self.observations}
 
     @property
     def directions(self) -> set[tuple[int, ...]]:
-        """The directions in which transfers were wrong."""
+        """Directions in which transfers were wrong."""
         return {one.ranks for one in self.observations if one.kind in ("transfer", "all_gather")}
 
 
 def verdicts(wrong: Mapping[Observation, int], observed: Iterable[Observation]) -> list[Verdict]:
-    """Explain all that was wrong (how often by observation), given all that was looked at (`wrong` empty)."""
+    """Explain all wrong results (`wrong`: how often by observation), given all that was checked."""
     every = set(observed)
     chances: dict[Suspect, int] = {}
     for one in every:

@@ -16,7 +16,7 @@ KINDS = ("compute", "transfer", "all_reduce", "all_gather")
 
 
 def integrity(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """`wrong_results` of each kind of work; of a group that did not finish only those that are not zero."""
+    """Yield `wrong_results` of each kind of work; for a group that did not finish, only those above zero."""
     finished = outcome.failure is None
     yield from unsupported(outcome)
     for rank, report in outcome.of(WorkReport):
@@ -58,7 +58,7 @@ def _listed(values: tuple[object, ...] | None) -> list[object] | None:
 
 
 def _observations(outcome: RanksOutcome) -> tuple[Counter[Observation], set[Observation], Counter[str]]:
-    """Return what was wrong and how often, all that was looked at, and how many calls were made of each kind."""
+    """Return the wrong results with their counts, everything that was checked, and the calls of each kind."""
     wrong: Counter[Observation] = Counter()
     observed: set[Observation] = set()
     calls: Counter[str] = Counter()
@@ -88,7 +88,7 @@ def _observations(outcome: RanksOutcome) -> tuple[Counter[Observation], set[Obse
 
 
 def _votes(outcome: RanksOutcome, placement: Placement) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
-    """Ranks that computed something else than most chips of their make, and what; and those without any majority."""
+    """Return ranks whose results differ from most chips of their model, with the operations; and ties without a majority."""
     votes: dict[tuple[str | None, str], dict[int, str]] = {}
     for rank, vote in outcome.of(Vote):
         for what, digest in vote.digests.items():

@@ -1,4 +1,4 @@
-"""Ranks of `multichip.integrity`: the same things computed by all, and known data between every two of them.
+"""Ranks of `multichip.integrity`: equal computations on all ranks, and known data between every two.
 
 Every result is compared where it arrives; what is wrong goes to the parent through a pipe, never through the collectives
 under test. The culprit is found there (`readiness.probes.integrity.error_localisation`): one rank alone sees only its end.
@@ -34,7 +34,7 @@ AT_ONCE = 10
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Rounds of each kind of exchange, products of each rank, elements of a block, and types."""
+    """Settings: rounds of each exchange, products of each rank, elements of a block, and types."""
 
     rounds: int
     products: int
@@ -44,7 +44,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class FirstWrong:
-    """The first wrong element of the first wrong result of one kind of work, and in which call."""
+    """First wrong element of the first wrong result of one kind of work, and its call."""
 
     wrong: int
     index: int
@@ -55,7 +55,7 @@ class FirstWrong:
 
 @dataclass(frozen=True, slots=True)
 class WorkReport(Report):
-    """How often this rank did one kind of work, and how many results were wrong.
+    """Report: how often this rank did one kind of work, and how many results were wrong.
 
     `source` is the other rank of transfers, `subgroup` the ranks of sums; `slots` counts wrong parts of all-gathers by
     the rank that they are from, `wrong_calls` has the numbers of sums whose result was wrong.
@@ -73,14 +73,14 @@ class WorkReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class Vote(Report):
-    """Digests of what this rank computes from the same random numbers as all others, by operation, in one type."""
+    """Report: digests of this rank's results from the same random inputs as all others, by operation, in one type."""
 
     dtype: str
     digests: dict[str, str]
 
 
 def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
-    """Do each kind of work, and report how often this rank did it and what of it was wrong."""
+    """Do each kind of work; report how often, and which results were wrong."""
     rounds = pairings(context.world_size)[:MOST_PAIRINGS]
     with context.step("making groups of ranks"):
         groups = {subgroup: dist.new_group(list(subgroup)) for subgroup in chain(*rounds)}
@@ -96,7 +96,7 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
 
 
 def _products(context: RankContext[Settings]) -> Iterator[WorkReport]:
-    """Products whose every element is a small whole number, known from whole numbers on the host."""
+    """Compute products of small integers, whose exact results are known on the host."""
     generator = context.accelerator.generator("integrity", "product")
     left, right = (torch.randint(-1, 2, (WIDTH, WIDTH), generator=generator) for _ in range(2))
     expected = left @ right
@@ -116,7 +116,7 @@ def _products(context: RankContext[Settings]) -> Iterator[WorkReport]:
 
 
 def _votes(context: RankContext[Settings]) -> Iterator[Vote]:
-    """Digests of what every rank computes from the same random numbers: chips of one make agree to the bit."""
+    """Yield digests of computations from the same random inputs on all ranks: chips of one model agree bit for bit."""
     generator = context.accelerator.generator("integrity", "vote")
     drawn = torch.randn(128, 256, generator=generator), torch.randn(256, 128, generator=generator)
     work: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -141,7 +141,7 @@ def _block(context: RankContext[Settings], *labels: object, limit: int = 2**20) 
 
 
 def _transfers(context: RankContext[Settings], subgroup: Subgroup | None) -> Iterator[Report]:
-    """Send blocks there and back, each unlike the one before; the receiver knows what must come."""
+    """Send blocks there and back, each different from the last; the receiver knows the content."""
     rounds = context.settings.rounds
     blocks = {} if subgroup is None else {end: _block(context, "transfer", *subgroup, end) for end in subgroup}
     calls, wrong, refused = 0, 0, ""
@@ -184,7 +184,7 @@ def _send_and_receive(context: RankContext, subgroup: Subgroup | None, sent: tor
 
 
 def _sums(context: RankContext[Settings], subgroup: Subgroup | None, groups: Mapping[Subgroup, Any]) -> Iterator[WorkReport]:
-    """Sums of a team, of whole numbers; at the end the calls whose result was wrong here."""
+    """Sum integers in a subgroup; report the calls with a wrong result on this rank at the end."""
     rounds = context.settings.rounds
     blocks = {} if subgroup is None else {rank: _block(context, "sum", rank, limit=2**16) for rank in subgroup}
     wrong: list[int] = []
@@ -202,7 +202,7 @@ def _sums(context: RankContext[Settings], subgroup: Subgroup | None, groups: Map
 
 
 def _gathers(context: RankContext[Settings]) -> Iterator[WorkReport]:
-    """all_gather, and from which ranks what arrived here was wrong."""
+    """Call all_gather; report the ranks whose parts arrived wrong."""
     rounds, size = context.settings.rounds, context.settings.size
     blocks = [_block(context, "gather", rank) for rank in range(context.world_size)]
     gather = all_gather_single()

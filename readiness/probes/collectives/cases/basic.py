@@ -1,4 +1,4 @@
-"""Cases of collectives with known answers: what each rank puts in, and what each must then hold.
+"""Cases of collectives with known answers: each rank's input and expected output.
 
 The basic ones are here; those with a root are in `readiness.probes.collectives.cases.rooted`, those of some of the ranks,
 of several communicators and of several calls at once in `readiness.probes.collectives.cases.subgroups`.
@@ -32,7 +32,7 @@ def _all_reduce(own_input: torch.Tensor, expected: torch.Tensor, operator: objec
 
 
 def _product(inputs: Inputs) -> Iterator[Case]:
-    """Factors are 1 or 2, of signed types with either sign; the twos are few enough for the product to be exact."""
+    """Draw factors 1 and 2, of either sign for signed types; the twos are few enough for an exact product."""
     twos = int(math.log2(inputs.limit - 1))
     every = []
     for rank in range(inputs.context.world_size):
@@ -47,7 +47,7 @@ def _product(inputs: Inputs) -> Iterator[Case]:
 
 
 def _average(inputs: Inputs) -> Iterator[Case]:
-    """Multiples of the number of ranks: exact however the library divides. Floats alone have it.
+    """Draw multiples of the number of ranks, exact however the library divides. Only floats are averaged.
 
     It may divide the sum, or each input, or multiply each by the number's reciprocal, which NCCL and RCCL do: that is
     rounded unless it is a power of two, and only such parts are taken as come out right all the same.
@@ -57,7 +57,7 @@ def _average(inputs: Inputs) -> Iterator[Case]:
 
 
 def _averaged(inputs: Inputs, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What this rank puts into a mean of so many elements, and the mean; nothing where no mean differs from a sum."""
+    """Yield this rank's input to a mean, and the mean; nothing if no mean differs from a sum."""
     world_size = inputs.context.world_size
     if not inputs.dtype.is_floating_point or world_size >= inputs.limit:
         return
@@ -74,7 +74,7 @@ def _averaged(inputs: Inputs, size: int) -> Iterator[tuple[torch.Tensor, torch.T
 
 
 def _survives(parts: torch.Tensor, world_size: int, dtype: torch.dtype) -> torch.Tensor:
-    """Which of these whole numbers come out exact when multiplied by the number of ranks and a rounded reciprocal of it."""
+    """Return which integers stay exact when multiplied by the number of ranks and its rounded reciprocal."""
     kept = torch.ones_like(parts, dtype=torch.bool)
     # In the type itself, or in float32 where that is wider; nobody multiplies in eight bits.
     for precision in {torch.float32 if dtype.itemsize < 4 else dtype, torch.float32 if dtype.itemsize < 2 else dtype}:
@@ -91,7 +91,7 @@ def _all_gather(inputs: Inputs) -> Iterator[Case]:
 
 
 def _all_gather_in_place(inputs: Inputs) -> Iterator[Case]:
-    """Each rank's input is its part of the output, as fully sharded training gathers its weights."""
+    """Use each rank's part of the output as its input, as fully sharded training gathers weights."""
     rank, size = inputs.context.rank, inputs.part_size
     every = inputs.all_values(size)
     unwritten = torch.full((size * len(every),), inputs.limit, dtype=inputs.dtype)
@@ -132,7 +132,7 @@ def _reduce_scatter_list(inputs: Inputs) -> Iterator[Case]:
 
 
 def _reduce_scatter_avg(inputs: Inputs) -> Iterator[Case]:
-    """The mean by which fully sharded training averages its gradients."""
+    """Average parts, as fully sharded training averages gradients."""
     rank, size, scatter = inputs.context.rank, inputs.part_size, reduce_scatter_single()
     for own_input, expected in _averaged(inputs, inputs.context.world_size * size):
         part = expected[rank * size : (rank + 1) * size]
@@ -140,7 +140,7 @@ def _reduce_scatter_avg(inputs: Inputs) -> Iterator[Case]:
 
 
 def _reduce_scatter_list_uneven_avg(inputs: Inputs) -> Iterator[Case]:
-    """A mean of parts of other sizes, as of a parameter that does not divide: one library forgot to divide those."""
+    """Average parts of different sizes: one library forgot to divide those."""
     sizes = [inputs.part_size + rank % 3 for rank in range(inputs.context.world_size)]
 
     def call(source: torch.Tensor, out: torch.Tensor) -> None:
@@ -165,7 +165,7 @@ def _scattered(inputs: Inputs) -> tuple[list[torch.Tensor], torch.Tensor]:
 
 
 def _all_to_all(inputs: Inputs, count: Callable[[int, int, int], int], *, listed: bool = False) -> Iterator[Case]:
-    """`count` returns from size, source and target how many elements go there."""
+    """Exchange parts: `count` returns from size, source and target how many elements are sent."""
     rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
     outgoing = [[count(size, source, target) for target in range(world_size)] for source in range(world_size)]
     every = [inputs.values(source, sum(outgoing[source])) for source in range(world_size)]
@@ -192,12 +192,12 @@ def _uneven(size: int, source: int, target: int) -> int:
 
 
 def _uneven_everywhere(size: int, source: int, target: int) -> int:
-    """No rank sends or receives parts of one size only: a library that takes no others refuses on all ranks alike."""
+    """Give no rank parts of one size only: a library that accepts no others refuses on all ranks."""
     return size + (source + target) % 2
 
 
 def _with_empty_parts(size: int, source: int, target: int) -> int:
-    """Some parts are empty, as of an expert that gets no token from a rank."""
+    """Leave some parts empty, as for an expert that gets no token from a rank."""
     return 0 if (source + 2 * target) % 3 == 0 else size // 2 + 1
 
 
@@ -212,7 +212,7 @@ def _all_to_all_with_idle(inputs: Inputs, *, sends: bool) -> Iterator[Case]:
 
 
 def _ring(inputs: Inputs, call: Callable[[torch.Tensor, torch.Tensor, int, int], None]) -> Iterator[Case]:
-    """`call` sends the first to the next rank and fills the second from the one before."""
+    """Build a ring: `call` sends the first buffer to the next rank, and fills the second from the previous one."""
     rank, world_size = inputs.context.rank, inputs.context.world_size
     if world_size == 1:
         return
@@ -222,14 +222,14 @@ def _ring(inputs: Inputs, call: Callable[[torch.Tensor, torch.Tensor, int, int],
 
 
 def _batched(source: torch.Tensor, out: torch.Tensor, following: int, previous: int) -> None:
-    """Send and receive in one batch; odd ranks receive first, so that not all of them begin with a send."""
+    """Send and receive in one batch; odd ranks receive first, so that not all begin with a send."""
     both = [dist.P2POp(dist.isend, source, following), dist.P2POp(dist.irecv, out, previous)]
     for work in dist.batch_isend_irecv(both if dist.get_rank() % 2 == 0 else both[::-1]):
         work.wait()
 
 
 def _in_turn(source: torch.Tensor, out: torch.Tensor, following: int, previous: int) -> None:
-    """The first rank sends and then receives, the others the other way round: each waits for the one before it."""
+    """Send then receive on the first rank, the other way round on the others: each waits for its predecessor."""
     if dist.get_rank() == 0:
         dist.send(source, following)
         dist.recv(out, previous)
@@ -239,7 +239,7 @@ def _in_turn(source: torch.Tensor, out: torch.Tensor, following: int, previous: 
 
 
 def _at_once(source: torch.Tensor, out: torch.Tensor, following: int, previous: int) -> None:
-    """Both begun, and waited for in reverse: even ranks send first, so that no library must pair them up."""
+    """Start both, and wait in reverse order: even ranks send first, so that no library must pair them up."""
     if dist.get_rank() % 2 == 0:
         works = [dist.isend(source, following), dist.irecv(out, previous)]
     else:

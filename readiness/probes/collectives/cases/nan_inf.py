@@ -24,7 +24,7 @@ REDUCTIONS = {"sum": "SUM", "max": "MAX", "min": "MIN", "prod": "PRODUCT", "avg"
 
 @dataclass(frozen=True, slots=True)
 class NanReport(Report):
-    """NaN that were lost on this rank, and positions with infinities that hold something else than they must."""
+    """Report: NaN that were lost on this rank, and positions with wrong values among the infinities."""
 
     op: str
     dtype: str
@@ -33,7 +33,7 @@ class NanReport(Report):
 
 
 def reports(context: RankContext, dtype: torch.dtype, name: str, calls: Counter[str]) -> Iterator[NanReport]:
-    """A report for each reduction that the library has."""
+    """Yield a report of each reduction that the library has."""
     for combine, operator_name in REDUCTIONS.items():
         if f"{combine} {name}" in context.accelerator.stack.unsupported_reductions:
             continue
@@ -57,7 +57,7 @@ def _reduce(buffer: torch.Tensor) -> torch.Tensor:
 
 
 def _reduce_scatter(buffer: torch.Tensor) -> torch.Tensor:
-    """Have every rank get the whole, to be judged like the others: each puts its values in once for every rank."""
+    """Scatter the same values to every rank, so that the result is judged like the others."""
     found = torch.empty_like(buffer)
     reduce_scatter_single()(found, buffer.repeat(dist.get_world_size()))
     return found
@@ -73,7 +73,7 @@ def _report(
     combine: str,
     only: int | None = None,
 ) -> Iterator[NanReport]:
-    """`only` is the one rank that holds a result, None where all do."""
+    """Return a report. `only` is the rank that holds a result, None if all do."""
     rank, world_size = context.rank, context.world_size
     function = "all_reduce" if operation.startswith("all_reduce") else operation
     values = torch.ones(4 * world_size, dtype=torch.float64)
@@ -99,7 +99,7 @@ def _report(
 
 
 def _expected(combine: str, world_size: int) -> list[float]:
-    """The result of one positive infinity, of one negative, and of both, among ones."""
+    """Return the results of one positive infinity, of one negative, and of both, among ones."""
     inf, nan = torch.inf, torch.nan
     if world_size == 1:
         return [inf, -inf, inf]

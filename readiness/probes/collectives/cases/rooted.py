@@ -30,7 +30,7 @@ def _broadcast_from(root: int) -> Callable[[torch.Tensor, torch.Tensor], object]
 
 
 def _reduce(inputs: Inputs) -> Iterator[Case]:
-    """The sum at one rank; what the others hold afterwards nobody promises, but only within the buffer."""
+    """Sum at one rank; the others' output is undefined, but only within the buffer."""
     rank = inputs.context.rank
     every = inputs.all_values(inputs.size, summed=True)
     expected = exact_sum(every)
@@ -43,7 +43,7 @@ def _reduce_to(root: int) -> Callable[[torch.Tensor, torch.Tensor], object]:
 
 
 def _gather(inputs: Inputs, *, strided: bool = False) -> Iterator[Case]:
-    """Every rank's part at one rank. With `strided`, every other element of a buffer is sent."""
+    """Gather every rank's part at one rank. With `strided`, every other element of a buffer is sent."""
     rank, size, step = inputs.context.rank, inputs.part_size, 2 if strided else 1
     every = inputs.all_values(step * size)
     expected = torch.cat([values[::step] for values in every])
@@ -60,7 +60,7 @@ def _gather_to(root: int, rank: int, step: int) -> Callable[[torch.Tensor, torch
 
 
 def _scatter(inputs: Inputs) -> Iterator[Case]:
-    """To each rank its own part of what one rank holds."""
+    """Scatter one rank's parts to all ranks."""
     rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
     for root in _roots(inputs):
         whole = inputs.values(root, world_size * size, root)

@@ -1,4 +1,4 @@
-"""Cases of collectives of some of the ranks, of several communicators, and of several calls under way at once.
+"""Cases of collectives of subgroups, of several communicators, and of several calls in flight.
 
 Models split over chips in more than one way use all of these in every step: tensor-parallel pairs, data-parallel halves,
 a second communicator over the same ranks, and sums of gradients that are waited for only at the end.
@@ -22,7 +22,7 @@ IN_FLIGHT = 5
 
 
 def subgroups_of(kind: str, world_size: int) -> list[Subgroup]:
-    """The groups of one kind; none where there are too few ranks for another one than all together."""
+    """Return the subgroups of one kind; none if there are too few ranks for a proper subgroup."""
     everyone = tuple(range(world_size))
     middle = world_size // 2
     match kind:
@@ -45,7 +45,7 @@ KINDS = ("pairs", "halves", "overlapping", "communicators", "apart")
 
 
 def make_groups(world_size: int) -> Groups:
-    """Make all groups, in the same order on every rank, as torch.distributed needs it. The default one counts as first."""
+    """Make all groups, in the same order on every rank as torch.distributed requires. The default one is first."""
     made: dict[tuple[str, Subgroup], Any] = {}
     for kind in KINDS:
         for number, subgroup in enumerate(subgroups_of(kind, world_size)):
@@ -61,7 +61,7 @@ def _handle(groups: Groups, kind: str, number: int, subgroup: Subgroup) -> Any:
 
 
 def _sums(inputs: Inputs, kind: str) -> Iterator[Case]:
-    """A sum in every group that this rank is in, all of them under way at once, each in a piece of the buffer."""
+    """Sum in every group of this rank at the same time, each in a piece of the buffer."""
     if not inputs.groups:
         return
     rank, size = inputs.context.rank, inputs.size
@@ -86,7 +86,7 @@ def _total(inputs: Inputs, subgroup: Sequence[int], number: int) -> torch.Tensor
 
 
 def _gathers(inputs: Inputs, kind: str) -> Iterator[Case]:
-    """all_gather within groups: parts in the order of the group's ranks."""
+    """Call all_gather within groups: parts come in the order of the group's ranks."""
     rank = inputs.context.rank
     subgroup = next((subgroup for subgroup in subgroups_of(kind, inputs.context.world_size) if rank in subgroup), None)
     if subgroup is None or not inputs.groups:
@@ -102,7 +102,7 @@ def _gathers(inputs: Inputs, kind: str) -> Iterator[Case]:
 
 
 def _broadcasts(inputs: Inputs) -> Iterator[Case]:
-    """From the last rank of each half, whose number in the group is another one than among all ranks."""
+    """Broadcast from the last rank of each half, whose number in the group differs from its global rank."""
     rank = inputs.context.rank
     subgroup = next((subgroup for subgroup in subgroups_of("halves", inputs.context.world_size) if rank in subgroup), None)
     if subgroup is None or not inputs.groups:
@@ -118,7 +118,7 @@ def _broadcasts(inputs: Inputs) -> Iterator[Case]:
 
 
 def _in_flight(inputs: Inputs) -> Iterator[Case]:
-    """Sums of pieces of one buffer, cut where nothing is aligned, begun one after the other and waited for in reverse."""
+    """Sum unaligned pieces of one buffer, started one after the other and waited for in reverse."""
     every = inputs.all_values(inputs.size, summed=True)
     expected = exact_sum(every)
 
@@ -129,7 +129,7 @@ def _in_flight(inputs: Inputs) -> Iterator[Case]:
 
 
 def _mixed(inputs: Inputs) -> Iterator[Case]:
-    """all_gather, broadcast, all_to_all and a sum under way together, waited for in reverse."""
+    """Run all_gather, broadcast, all_to_all and a sum at the same time, waited for in reverse."""
     rank, world_size, size = inputs.context.rank, inputs.context.world_size, inputs.part_size
     gathered = [inputs.values(other, size, "gather") for other in range(world_size)]
     exchanged = [inputs.values(other, size * world_size, "exchange").tensor_split(world_size) for other in range(world_size)]
