@@ -31,8 +31,7 @@ _UNEVEN = re.compile(r"contiguous|uneven|(same|equal|invalid|match\w*)\b.* (size
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings: types, sizes, repetitions; `largest` bounds sizes next to powers of two, which take `sweep_s` seconds each.
-    """
+    """Settings: types, sizes, repetitions; `largest` and `sweep_s` limit the sizes next to powers of two."""
 
     dtypes: tuple[str, ...]
     sizes: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What `operators.sweep` and `operators.large` measure with: PyTorch's operator database, tried and compared.
+"""Probes of `operators.sweep` and `operators.large`: PyTorch's operator database, tried and compared.
 
 `opinfo` reads the database, `extra_ops` adds what it lacks, `op_semantics` says how each operator is judged. `samples`,
 `sample_variants` and `edge_shapes` make inputs, `layouts` lays them out in memory. `op_call` calls an operator, `op_trial`

@@ -47,7 +47,7 @@ _MOST_BOUNDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One operator in one dtype on one sample. Each method returns what is wrong, or None."""
+    """Comparison of one operator in one dtype on one sample. Each method returns an error, or None."""
 
     entry: Entry
     dtype: torch.dtype
@@ -55,7 +55,7 @@ class Comparison:
     strictness: numerics.Strictness = numerics.USUAL
 
     def metadata(self, outputs: Leaves, reference: Leaves, benchmark: Leaves | None, device: torch.device) -> str | None:
-        """Number, shape, device and dtype of the outputs.
+        """Compare number, shape, device and dtype of the outputs.
 
         The dtype must be the benchmark's; without one it must become the reference's when it is widened.
         """
@@ -84,7 +84,7 @@ class Comparison:
     def values(
         self, outputs: Leaves, reference: Leaves, benchmark: Leaves | None, sensitivity: Moved
     ) -> str | None:
-        """The outputs themselves."""
+        """Compare the values of the outputs."""
         if self.entry.within(op_semantics.UNSPECIFIED):
             return None
         if self.entry.within(_LOOSE):
@@ -115,12 +115,12 @@ class Comparison:
 
     @property
     def _results(self) -> float:
-        """So many of its outputs are results, the first ones."""
+        """Return how many of the outputs are results; they come first."""
         return op_semantics.RESULTS.get(self.entry.base, math.inf)
 
     @property
     def chooses(self) -> bool:
-        """True if it takes some of equal values here, and nobody says which."""
+        """True if the operator chooses among equal values here, and the choice is undefined."""
         return self.entry.within(op_semantics.CHOOSES) and not self._stable and self._ties()
 
     @property
@@ -129,7 +129,7 @@ class Comparison:
         return bool(self.sample.keywords.get("stable"))
 
     def _within_sum_bound(self, out: torch.Tensor) -> bool:
-        """True if this is a matrix product and within the bound on the error of its sums."""
+        """True if this is a matrix product whose error is within the bound of its sums."""
         factors = _FACTORS.get(self.entry.name)
         plain = self.dtype.is_floating_point and self.sample.through is None and not self.sample.keywords
         if factors is None or not plain or not out.numel():
@@ -146,7 +146,7 @@ class Comparison:
         sensitivity: Moved,
         outputs: Leaves,
     ) -> str | None:
-        """The gradients, input by input.
+        """Compare the gradients, input by input.
 
         Where one vanishes by cancellation, what cancelled is as large as its largest sibling, or as output over input.
         One that is nothing but cancellation (the cotangent being about one) is only held to be small.
@@ -174,7 +174,7 @@ class Comparison:
     def _by_value(
         self, out: torch.Tensor, expected: torch.Tensor, native: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Group | None]:
-        """Gradients added up over equal values, where any of those may have been chosen; and how others are added up.
+        """Add up gradients over equal values if the operator may choose any of them, and compare the sums.
 
         Where what was chosen comes in any order, over all that it was chosen from.
         """
@@ -262,14 +262,14 @@ class Comparison:
         return None if found.agrees else found.detail
 
     def _forgiven(self) -> float:
-        """The share of elements that may leave the dtype's range on the way."""
+        """Return the share of elements that may overflow the dtype on the way."""
         kind = numerics.name_of(self.dtype)
         if self.entry.within(op_semantics.OVERFLOWS_MOSTLY.get(kind, frozenset())):
             return 1.0
         return _MOST_OVERFLOWN if self.entry.within(op_semantics.OVERFLOWS.get(kind, frozenset())) else 0.0
 
     def _digits_lost(self) -> float:
-        """By how much larger than its spread what is normalised is, where it is a few values; 1 for everything else."""
+        """Return by how much the values to be normalised exceed their spread, if there are few; 1 for everything else."""
         given = self.sample.tensors()
         if not (self.entry.within(op_semantics.NORMALISES) and given and 1 < given[0].numel() <= _FEW):
             return 1.0
@@ -280,7 +280,7 @@ class Comparison:
 
 
 def roundoff(dtype: torch.dtype) -> float:
-    """Unit roundoff of a floating or complex dtype; float64's for integers, whose results are computed there."""
+    """Return the unit roundoff of a floating or complex dtype; float64's for integers, whose results are computed there."""
     if not (dtype.is_floating_point or dtype.is_complex):
         return numerics.unit_roundoff(torch.float64)
     return numerics.unit_roundoff(dtype)
@@ -318,7 +318,7 @@ def _finite(out: Any) -> bool:
 
 
 def _strides(tensor: torch.Tensor) -> list[int]:
-    """Those that matter: of a dimension of one element any will do."""
+    """Return the strides that matter: those of a dimension of one element do not."""
     return [stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True) if extent > 1]
 
 
@@ -340,7 +340,7 @@ def _is_comparable(other: Any, expected: torch.Tensor) -> bool:
 
 
 def _ratio_of_sizes(outputs: Leaves, inputs: Sequence[torch.Tensor]) -> float:
-    """The size of a gradient whose cotangent is about one, were the operator linear."""
+    """Return the size of a gradient whose cotangent is about one, if the operator were linear."""
     results = [_size(out) for out in outputs if isinstance(out, torch.Tensor) and out.is_floating_point()]
     sizes = [size for tensor in inputs if tensor.requires_grad and (size := _size(tensor)) > 0]
     return max(results) / max(sizes) if results and sizes else 0.0

@@ -1,4 +1,4 @@
-"""CPU fallback: operators that a device's software runs on the host, right but slow."""
+"""CPU fallback: operators that a device's software runs on the host, which is right but slow."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _FALLBACK_WARNING = re.compile(r"\bfall(s|ing)?[ -]?back\b.{0,80}\b(CPU|host)\b"
 
 
 def warn_always() -> None:
-    """Have this process warn of every operator that falls back to the host, not of the first alone, and of nothing else."""
+    """Warn of every operator that falls back to the host, not only of the first, and of nothing else."""
     warnings.simplefilter("ignore")
     torch.set_warn_always(True)
 
 
 @contextmanager
 def watched(report: Callable[[str], None]) -> Iterator[None]:
-    """Tell of every warning given meanwhile, in whichever thread, that something ran on the host.
+    """Call `report` for every fallback warning within the block, in any thread.
 
     All other warnings vanish. PyTorch gives most of its warnings once per process only, unless
     `torch.set_warn_always` is on.

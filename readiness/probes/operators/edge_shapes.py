@@ -1,4 +1,4 @@
-"""Sizes on which real devices break, for the operators that language models use.
+"""Edge shapes: sizes that break real devices, for the operators that language models use.
 
 No elements, one more than a multiple of the edges at which kernels cut their work (8, 16, 64, 128), more rows than 16
 bits count, sums of thousands of products, and the lengths of attention that have broken kernels. Each is a call of the
@@ -31,22 +31,22 @@ _LENIENCY_NARROW = 16.0
 
 @dataclass(frozen=True, slots=True)
 class EdgeSample:
-    """As a sample of the database's own: all of its results are comparable."""
+    """Sample description like those of the database: all results are comparable."""
 
     def output_process_fn_grad(self, result: Any) -> Any:
-        """The result itself."""
+        """Return the output unchanged."""
         return result
 
 
 @dataclass(frozen=True, slots=True)
 class InputFactory:
-    """Makes the inputs of one operator in one dtype."""
+    """Creates the inputs of one operator in one dtype."""
 
     dtype: torch.dtype
     gradients: bool
 
     def numbers(self, *shape: int) -> torch.Tensor:
-        """Standard normal values, or whole numbers from -9 to 9, or truth values."""
+        """Return standard normal values, or integers from -9 to 9, or booleans."""
         if self.dtype.is_floating_point:
             return torch.randn(shape).to(self.dtype).requires_grad_(self.gradients)
         if self.dtype.is_complex:
@@ -56,7 +56,7 @@ class InputFactory:
         return torch.randint(-9, 10, shape).to(self.dtype)
 
     def positive(self, *shape: int) -> torch.Tensor:
-        """From a half to one and a half; whole numbers from 1 to 9."""
+        """Return values from a half to one and a half, or integers from 1 to 9."""
         if self.dtype.is_floating_point:
             return (torch.rand(shape) + 0.5).to(self.dtype).requires_grad_(self.gradients)
         if self.dtype.is_complex:
@@ -65,12 +65,12 @@ class InputFactory:
         return torch.randint(1, 10, shape).to(self.dtype)
 
     def bits(self, *shape: int) -> torch.Tensor:
-        """Whole numbers with every bit at random."""
+        """Return integers with random bits."""
         info = torch.iinfo(self.dtype)
         return torch.randint(max(info.min, -(2**62)), min(info.max, 2**62), shape).to(self.dtype)
 
     def extremes(self, *shape: int) -> torch.Tensor:
-        """Whole numbers that fewer bits, or float32 or float64 on the way, do not hold."""
+        """Return integers that fewer bits, float32 or float64 cannot hold."""
         info = torch.iinfo(self.dtype)
         wanted = (info.max, info.min, info.max - 1, info.min + 1, 2**24 + 1, 2**31, 2**31 + 1, 2**53 + 1, -(2**24) - 1,
                   -(2**53) - 1, 2**15 + 1, 257, 200, 0, 1, -1)  # fmt: skip
@@ -78,7 +78,7 @@ class InputFactory:
         return held[torch.randint(0, len(held), shape)]
 
     def indices(self, count: int, *shape: int) -> torch.Tensor:
-        """Indices below `count`."""
+        """Return indices below `count`."""
         return torch.randint(0, count, shape)
 
 
@@ -534,7 +534,7 @@ def has(name: str) -> bool:
 
 
 def of(name: str, dtype: torch.dtype, *, gradients: bool) -> Iterator[Sample]:
-    """The calls of this operator in these sizes, none where the table has none. They draw from PyTorch's own generator."""
+    """Yield the calls of this operator in these sizes, if it is in the table. Draws from PyTorch's own generator."""
     factory = InputFactory(dtype, gradients)
     for label, given in (call for maker in _BY_NAME.get(name, ()) for call in maker(factory)):
         *arguments, last = given

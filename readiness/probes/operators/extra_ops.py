@@ -40,20 +40,20 @@ _DRAWN = 20_000
 
 @dataclass(frozen=True, slots=True)
 class ExtraSample:
-    """A sample as the database's own are."""
+    """Sample like those of the database."""
 
     input: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
     def output_process_fn_grad(self, result: Any) -> Any:
-        """All of it is comparable."""
+        """Return the output unchanged: all of it is comparable."""
         return result
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """What the database says of an operator, for one that it lacks."""
+    """Operator description like the database's OpInfo, for an operator that it lacks."""
 
     name: str
     function: Callable[..., Any]
@@ -65,25 +65,25 @@ class Operator:
     inplace_variant: None = None
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """Call it."""
+        """Call the operator."""
         return self.function(*arguments, **keywords)
 
     def supported_dtypes(self, device_type: str) -> frozenset[torch.dtype]:  # noqa: ARG002
-        """Of the CPU, as for all."""
+        """Return the CPU's dtypes, as for all operators."""
         return self.dtypes
 
     def supported_backward_dtypes(self, device_type: str) -> frozenset[torch.dtype]:  # noqa: ARG002
-        """The same for gradients."""
+        """Return the CPU's dtypes of gradients."""
         return self.dtypes if self.supports_autograd else frozenset()
 
     def sample_inputs_func(self, info: Operator, device: str, dtype: torch.dtype, gradients: bool) -> Iterator[ExtraSample]:  # noqa: ARG002
-        """Inputs from PyTorch's own generator."""
+        """Yield inputs from PyTorch's own generator."""
         for _, given in self.calls(InputFactory(dtype, gradients)):
             yield ExtraSample(given[0], tuple(given[1:]), {})
 
 
 def operators() -> Iterator[Operator]:
-    """All of them that this PyTorch has."""
+    """Return those of these operators that this PyTorch has."""
     for name in _UNARY:
         yield from _lists(name, _some_lists(1))
     for name in _BINARY:
@@ -131,7 +131,7 @@ def _some_lists(count: int) -> Callable[[InputFactory], Calls]:
 
 
 def _foreach(name: str, first: Tensors, *rest: Tensors) -> Tensors:
-    """Return what it returns, and then what it writes in place."""
+    """Return the operator's result, and then what it writes in place."""
     result = list(getattr(torch, f"_foreach_{name}")(first, *rest))
     if (in_place := getattr(torch, f"_foreach_{name}_", None)) is not None:
         in_place(first, *rest)
@@ -167,7 +167,7 @@ def _some_parameters(factory: InputFactory) -> Calls:
 
 
 def _step(kind: Callable[..., torch.optim.Optimizer], overflow: bool, values: Tensors, gradients: Tensors) -> Tensors:
-    """Two steps; with `overflow` the second is told of it and must change nothing."""
+    """Make two steps; with `overflow` the second is told of an overflow and must change nothing."""
     device = values[0].device
     parameters = [value.detach().requires_grad_() for value in values]
     for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -218,7 +218,7 @@ def _put(target: torch.Tensor, indices: torch.Tensor, values: torch.Tensor) -> t
 
 
 def _unscale(gradients: Tensors) -> Sequence[torch.Tensor]:
-    """Of gradients that are finite, and of some that are not: they are scaled, and the overflow is told."""
+    """Unscale finite and non-finite gradients: all are scaled, and the overflow is reported."""
     device = gradients[0].device
     result: Tensors = []
     for several in (gradients, *_spoilt(gradients)):
@@ -229,7 +229,7 @@ def _unscale(gradients: Tensors) -> Sequence[torch.Tensor]:
 
 
 def _spoilt(gradients: Tensors) -> Iterator[Tensors]:
-    """The same with an infinity, and with NaN at the end of the second tensor."""
+    """Unscale gradients with an infinity, and with NaN at the end of the second tensor."""
     for index, value in ((7, "inf"), (128, "nan")):
         copied = [gradient.clone() for gradient in gradients]
         copied[1][index] = float(value)
@@ -237,7 +237,7 @@ def _spoilt(gradients: Tensors) -> Iterator[Tensors]:
 
 
 def _clipped(gradients: Tensors) -> Tensors:
-    """Gradients clipped to a norm; of some that are not finite the norm says so."""
+    """Clip gradients to a norm; the norm of non-finite ones shows them."""
     result: Tensors = []
     for several in (gradients, *_spoilt(gradients)):
         parameters = [torch.zeros_like(gradient, requires_grad=True) for gradient in several]
@@ -269,13 +269,13 @@ def _one(factory: InputFactory) -> Calls:
 
 
 def _assert(values: torch.Tensor) -> torch.Tensor:
-    """An assertion on the device that holds: one that fails would rightly cost the device's context."""
+    """Assert a true condition on the device: a false one would rightly invalidate the device's context."""
     torch._assert_async(torch.ones((), dtype=torch.bool, device=values.device))
     return values + 1
 
 
 def _exponential(values: torch.Tensor) -> torch.Tensor:
-    """Whether the mean and the spread are 1, within six standard errors, and hardly a number comes twice."""
+    """Check that mean and deviation are 1, within six standard errors, and that hardly a number repeats."""
     drawn = torch.empty(_DRAWN, device=values.device, dtype=torch.float32).exponential_().cpu().double()
     different = len(set(drawn.tolist()))
     right = [abs(float(drawn.mean()) - 1) < 0.045, abs(float(drawn.std()) - 1) < 0.09, different > 0.99 * _DRAWN]
@@ -283,12 +283,12 @@ def _exponential(values: torch.Tensor) -> torch.Tensor:
 
 
 def _within(found: torch.Tensor, wanted: float, deviation: float, dtype: torch.dtype) -> bool:
-    """True if a mean of so many draws is what it should be: six standard errors, and the dtype's own rounding."""
+    """True if a mean of so many draws is as expected, within six standard errors and the dtype's rounding."""
     return bool(abs(float(found) - wanted) < 6 * deviation / _DRAWN**0.5 + float(torch.finfo(dtype).eps))
 
 
 def _multinomial(values: torch.Tensor) -> torch.Tensor:
-    """Whether tokens are sampled as often as they weigh, and one of no weight never."""
+    """Check that tokens are sampled in proportion to their weights, and those of weight 0 never."""
     weights = torch.tensor([0.0, 0.25, 0.5, 0.0, 0.25], dtype=values.dtype, device=values.device)
     drawn = torch.multinomial(weights, _DRAWN, replacement=True).cpu()
     shares = torch.bincount(drawn.clamp(0, 4), minlength=5).double() / _DRAWN
@@ -298,7 +298,7 @@ def _multinomial(values: torch.Tensor) -> torch.Tensor:
 
 
 def _dropout(values: torch.Tensor) -> torch.Tensor:
-    """Whether a quarter is left out, the rest grows by a third, and gradients go where it did."""
+    """Check that a quarter is dropped, the rest is scaled by 4/3, and gradients follow."""
     given = torch.ones(_DRAWN, dtype=values.dtype, device=values.device).requires_grad_()
     with torch.enable_grad():
         left = torch.nn.functional.dropout(given, 0.25)
@@ -311,7 +311,7 @@ def _dropout(values: torch.Tensor) -> torch.Tensor:
 
 
 def _normal(values: torch.Tensor) -> torch.Tensor:
-    """Whether mean and spread are 0 and 1."""
+    """Check that mean and deviation are 0 and 1."""
     drawn = torch.empty(_DRAWN, dtype=values.dtype, device=values.device).normal_().cpu().double()
     right = [_within(drawn.mean(), 0.0, 1.0, values.dtype), _within(drawn.square().mean(), 1.0, 2**0.5, values.dtype)]
     # Beyond 3.3 deviations lie 19 of 20,000; none, or three times as many, come once in 10^8 draws or less.
@@ -320,14 +320,14 @@ def _normal(values: torch.Tensor) -> torch.Tensor:
 
 
 def _bernoulli(values: torch.Tensor) -> torch.Tensor:
-    """Whether a quarter is 1 and the rest 0."""
+    """Check that a quarter is 1 and the rest 0."""
     drawn = torch.empty(_DRAWN, dtype=values.dtype, device=values.device).bernoulli_(0.25).cpu().double()
     right = [bool(((drawn == 0) | (drawn == 1)).all()), _within(drawn.mean(), 0.25, 0.433, values.dtype)]
     return torch.tensor(right, device=values.device)
 
 
 def _permute(values: torch.Tensor) -> Tensors:
-    """Sorted again: each number once, in every dtype that an index may have. And whether they were shuffled at all."""
+    """Check that each number occurs once, in every index dtype, and that the order is random."""
     drawn = [
         torch.randperm(257, dtype=dtype, device=values.device) for dtype in (torch.int64, torch.int32, torch.int16)
     ]

@@ -1,4 +1,4 @@
-"""Derivatives along a direction of the inputs, computed with the result: forward-mode differentiation."""
+"""Forward-mode differentiation: derivatives along a direction of the inputs, computed with the result."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Tangents = list[torch.Tensor | None]
 
 
 def claims(entry: Entry, dtype: torch.dtype) -> bool:
-    """True if PyTorch says that the operator has it and its result can be compared."""
+    """True if PyTorch claims forward mode for the operator, and its result can be compared."""
     loose = entry.within(op_semantics.RANDOM | op_semantics.UNORDERED | op_semantics.UNSPECIFIED)
     return bool(getattr(entry.info, "supports_forward_ad", False)) and entry.claims_backward(dtype) and not loose
 
 
 def judged(trial: OpTrial, first: Callable[[], Sample], result: SweepResult) -> SweepResult:
-    """Return the result of a trial with what became of forward mode on its first sample.
+    """Return the result of a trial, with that of forward mode on its first sample.
 
     Where forward failed it is due and lost. Where the reference or the CPU itself cannot, or is wrong, nobody need.
     """
@@ -44,14 +44,14 @@ def judged(trial: OpTrial, first: Callable[[], Sample], result: SweepResult) -> 
 
 @dataclass(slots=True)
 class _Directional:
-    """One sample, differentiated along one direction on the device, on the CPU and in float64."""
+    """Sample differentiated along one direction on the device, on the CPU and in float64."""
 
     trial: OpTrial
     sample: Sample
     _drawn: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def problem(self) -> str | None:
-        """Return what is wrong, empty where nothing is; None where it cannot be judged."""
+        """Return an error, or an empty text; None if it cannot be judged."""
         device = self.trial.accelerator.device
         self.trial.enter(Phase.FORWARD_MODE, self.sample.label)
         try:
@@ -100,7 +100,7 @@ class _Directional:
             torch.set_default_dtype(default)
 
     def _call(self, given: Sample, move: Callable[[torch.Tensor], torch.Tensor] | None) -> Tangents:
-        """The derivative of each floating output; None where it has none. Directions are moved as inputs are."""
+        """Return the derivative of each floating output, None if it has none. Directions are moved as inputs are."""
         seed_all(self.trial.accelerator, self.trial.caller.seed)
         wanted = [tensor for tensor in given.tensors() if tensor.requires_grad]
         with forward_ad.dual_level():
@@ -123,7 +123,7 @@ class _Directional:
             return [_tangent(out) for out in outputs if isinstance(out, torch.Tensor) and _differentiable(out)]
 
     def _direction(self, position: int, tensor: torch.Tensor) -> torch.Tensor:
-        """Standard normal values that the dtype under test can hold: the same on every device."""
+        """Return standard normal values that the dtype under test can hold, the same on every device."""
         if position not in self._drawn:
             generator = self.trial.accelerator.generator("direction", self.trial.entry.name, position)
             kind = torch.complex64 if tensor.is_complex() else torch.float32

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Provenance(StrEnum):
-    """Where one overload runs on one kind of device."""
+    """Provenance of the kernel of one overload on one kind of device."""
 
     #: A kernel of the device's own.
     NATIVE = "native"
@@ -53,7 +53,7 @@ _ORDER = (
 
 
 def dispatch_key(device_type: str) -> str | None:
-    """`CUDA` for `cuda` (also on ROCm), `PrivateUse1` for whatever plug-in has taken that place; None for others."""
+    """Return the dispatch key: `CUDA` for `cuda` (also ROCm), `PrivateUse1` for a plug-in's device; None for others."""
     if device_type in _KEYS:
         return _KEYS[device_type]
     backend_name = getattr(torch._C, "_get_privateuse1_backend_name", None)
@@ -65,7 +65,7 @@ def dispatch_key(device_type: str) -> str | None:
 
 
 def of_overload(device_type: str, name: str) -> Provenance:
-    """Where the overload `name` runs (`aten::add.Tensor`, `aten::gelu`: what an OpOverload calls `name()`).
+    """Return the provenance of an overload (`aten::add.Tensor`, `aten::gelu`: the name of an OpOverload).
 
     A functional overload that PyTorch makes of the same operator's `out=` kernel is where that one is.
     """
@@ -89,17 +89,17 @@ def of_overload(device_type: str, name: str) -> Provenance:
 
 
 def falls_back(device_type: str) -> bool:
-    """True if the device has a fallback for whatever it lacks: told by operators that only one vendor has."""
+    """True if the device has a fallback for all operators that it lacks, judged by operators of single vendors."""
     return any(of_overload(device_type, f"aten::{name}") is Provenance.FALLBACK for name in _ONE_VENDORS)
 
 
 def of_operator(device_type: str, base: str) -> Provenance:
-    """The best of all overloads of `aten::gelu`: native if the device has any kernel of its own under this name."""
+    """Return the best provenance of all overloads of an operator: native if the device has any kernel under this name."""
     return best(of_overload(device_type, name) for name in overloads(base))
 
 
 def overloads(base: str) -> tuple[str, ...]:
-    """`aten::add.Tensor`, `aten::add.out` and the others of `aten::add`; none if there is no such operator."""
+    """Return all overloads of an operator, such as `aten::add.Tensor` of `aten::add`; none if it does not exist."""
     namespace, _, packet = base.partition("::")
     found = getattr(getattr(torch.ops, namespace), packet, None)
     names = [] if found is None else found.overloads()
@@ -107,12 +107,12 @@ def overloads(base: str) -> tuple[str, ...]:
 
 
 def best(found: Iterable[Provenance]) -> Provenance:
-    """The one nearest to the device's own; UNKNOWN of none."""
+    """Return the provenance nearest to a native kernel; UNKNOWN if there is none."""
     return min(found, key=_ORDER.index, default=Provenance.UNKNOWN)
 
 
 def worst(found: Iterable[Provenance]) -> Provenance:
-    """The one farthest from the device's own; UNKNOWN of none."""
+    """Return the provenance farthest from a native kernel; UNKNOWN if there is none."""
     return max(found, key=_ORDER.index, default=Provenance.UNKNOWN)
 
 
@@ -150,7 +150,7 @@ def _marked(table: str, key: str) -> Provenance:
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down every overload that reaches a device while it is entered: `recorded`, in the order of first calls."""
+    """Dispatch mode that records every overload that reaches a device (`recorded`), in the order of first calls."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -158,17 +158,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @property
     def recorded(self) -> tuple[str, ...]:
-        """The names, each once."""
+        """Names of the recorded overloads, each once."""
         return tuple(self._recorded)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Note the name and go on."""
+        """Record the name and call the function."""
         self._recorded[function.name()] = None
         return function(*args, **(kwargs or {}))
 
 
 def of_call(device_type: str, operator: str, recorded: Sequence[str], also: Sequence[str] = ()) -> tuple[Provenance, str]:
-    """Where a call ran that reached the device as these overloads, and the overload that says so, if one does.
+    """Return the provenance of a call that reached the device as these overloads, and the overload that decides it.
 
     `also` are those of its gradient, which may only show a fallback.
 
@@ -198,7 +198,7 @@ _KERNELS = {
 
 
 def _is_kernel_of(operator: str, name: str) -> bool:
-    """True if `aten::_softmax` may call itself the kernel of `softmax`."""
+    """True if `aten::_softmax` counts as a kernel of `softmax`."""
     kernel = _parted(name.rpartition("::")[2])[0].strip("_").removeprefix("native_")
     wanted = operator.removeprefix("nn.functional.").replace(".", "_").strip("_").removeprefix("native_")
     names = next((names for start, names in _KERNELS.items() if wanted.startswith(start)), (wanted,))

@@ -25,7 +25,7 @@ _MEMORY_FACTOR = 1.15
 
 @dataclass(frozen=True, slots=True)
 class Large:
-    """An operator at a large size. `run` gets the block on the device, the rows, and the block in float64 on the host.
+    """Operator at a large size. `run` gets the block on the device, the rows, and the block in float64 on the host.
 
     `tensors` is how many tensors of the whole size it needs at once, in units of the dtype's.
     """
@@ -38,7 +38,7 @@ class Large:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of one operator: `wrong`, or why it is not there (`refused`), or why it was not tried (`untried`)."""
+    """Result of one operator: `wrong`, or why it is missing (`refused`), or why it was not tried (`untried`)."""
 
     name: str
     dtype: str
@@ -52,7 +52,7 @@ class Found:
 def try_operators(
     accelerator: Accelerator, elements: int, *, budget_s: float, only: tuple[str, ...] = ()
 ) -> Iterator[Found]:
-    """Each operator once, while memory and time allow. Raises ValueError for an operator of `only` that is none."""
+    """Try each operator once, while memory and time allow. Raises ValueError for an unknown operator in `only`."""
     if unknown := set(only) - {case.name for case in CASES}:
         raise ValueError(f"there is no large operator {min(unknown)!r}: {', '.join(case.name for case in CASES)}")
     deadline, lost = time.monotonic() + budget_s, ""
@@ -132,7 +132,7 @@ def _transpose(block: Tensor, rows: int, host: Tensor) -> Wrong:  # noqa: ARG001
 
 
 def _far_rows(rows: int, device: torch.device) -> Tensor:
-    """Rows at both ends, and around those whose elements pass powers of two."""
+    """Return the rows at both ends, and around elements whose index passes a power of two."""
     marks = [2**power // COLUMNS + step for power in (30, 31, 32, 33) for step in (-1, 0, 1)]
     chosen = sorted({0, 1, rows // 2, rows - 2, rows - 1, *(mark for mark in marks if 0 <= mark < rows)})
     return torch.tensor(chosen, device=device)
@@ -150,7 +150,7 @@ def _embedding(block: Tensor, rows: int, host: Tensor) -> Wrong:  # noqa: ARG001
 
 
 def _index_copy(block: Tensor, rows: int, host: Tensor) -> Wrong:  # noqa: ARG001
-    """Rows are written; then they are taken back by plain copies, and nothing else may have changed."""
+    """Copy rows; then restore them by plain copies, and check that nothing else has changed."""
     chosen = _far_rows(rows, block.device)
     whole = large_tensors.repeated(block, rows)
     written = -block[(chosen + 1) % ROWS]
@@ -196,7 +196,7 @@ def _scalar(found: int, expected: int) -> Wrong:
 
 
 def _large_product(block: Tensor, rows: int, host: Tensor) -> Wrong:
-    """A product whose result is large: 16 terms each."""
+    """Compute a product with a large result, of 16 terms each."""
     right = host[16:32] / 4
     expected = (host[:, :16] @ right).to(block.dtype).to(block.device)
     out = large_tensors.repeated(block[:, :16].contiguous(), rows) @ right.to(block.dtype).to(block.device)
@@ -204,14 +204,14 @@ def _large_product(block: Tensor, rows: int, host: Tensor) -> Wrong:
 
 
 def _large_weight(block: Tensor, rows: int, host: Tensor) -> Wrong:
-    """A product with a large factor: each output repeats with the rows of the weight."""
+    """Compute a product with a large factor: each output repeats with the rows of the weight."""
     expected = (host[:8] @ host.t()).t().to(block.dtype).contiguous().to(block.device)
     out = functional.linear(block[:8], large_tensors.repeated(block, rows)).t().contiguous()
     return large_tensors.against(out, expected, _tolerance(block.dtype))
 
 
 def _softmax(block: Tensor, rows: int, host: Tensor) -> Wrong:
-    """And its gradient, from a cotangent that is the input again."""
+    """Compute a softmax and its gradient, with the input as cotangent."""
     whole, wide = large_tensors.repeated(block, rows).requires_grad_(), host.clone().requires_grad_()
     return _both([whole], whole.softmax(-1), [wide], wide.softmax(-1), whole.detach(), host)
 
@@ -219,7 +219,7 @@ def _softmax(block: Tensor, rows: int, host: Tensor) -> Wrong:
 def _both(
     inputs: list[Tensor], out: Tensor, wide: list[Tensor], expected: Tensor, cotangent: Tensor, wide_cotangent: Tensor
 ) -> Wrong:
-    """The result, and the gradients of the inputs; the reference's are of one block, in float64."""
+    """Compute the result and the gradients of the inputs; the reference is of one block, in float64."""
     wrong = large_tensors.against(out.detach(), expected.detach().to(out.dtype).to(out.device), _tolerance(out.dtype))
     if wrong.count:
         return wrong
@@ -233,7 +233,7 @@ def _both(
 
 
 def _bmm(block: Tensor, rows: int, host: Tensor) -> Wrong:
-    """A small matrix for each row, times two vectors; the gradient of the matrices is what is large."""
+    """Multiply a small matrix for each row by two vectors; the gradient of the matrices is large."""
     left = large_tensors.repeated(block[:, :SQUARE].contiguous(), rows).view(rows, 64, 64).requires_grad_()
     right = large_tensors.repeated((block[:, :128] / 8).view(ROWS, 64, 2), rows).requires_grad_()
     wide = host[:, :SQUARE].reshape(ROWS, 64, 64).requires_grad_()
@@ -243,7 +243,7 @@ def _bmm(block: Tensor, rows: int, host: Tensor) -> Wrong:
 
 
 def _cumsum(block: Tensor, rows: int, host: Tensor) -> Wrong:
-    """Of whole numbers so small that every sum is exact."""
+    """Sum integers so small that every sum is exact."""
     small = block % 7 + 1
     out = large_tensors.repeated(small, rows).cumsum(-1, dtype=torch.int16)
     return large_tensors.against(out, (host % 7 + 1).cumsum(-1).to(torch.int16).to(block.device))
@@ -262,7 +262,7 @@ def _upsample(block: Tensor, rows: int, host: Tensor) -> Wrong:
 
 
 def _cross_entropy(block: Tensor, rows: int, host: Tensor) -> Wrong:
-    """The loss of each row, and its gradient for all logits."""
+    """Compute the loss of each row, and its gradient for all logits."""
     targets = torch.arange(ROWS) * 13 % COLUMNS
     logits = large_tensors.repeated(block, rows).requires_grad_()
     losses = functional.cross_entropy(logits, large_tensors.repeated(targets.to(block.device), rows), reduction="none")
@@ -272,7 +272,7 @@ def _cross_entropy(block: Tensor, rows: int, host: Tensor) -> Wrong:
 
 
 def _uniform(block: Tensor, rows: int, host: Tensor) -> Wrong:  # noqa: ARG001
-    """Random numbers that come again after 2^31 or 2^32 of them, or that were never drawn."""
+    """Check random numbers for repetition after 2^31 or 2^32 of them, and for positions that were never drawn."""
     whole = torch.full((rows, COLUMNS), 7.0, dtype=block.dtype, device=block.device).uniform_().view(-1)
     first, size = whole[:4096], whole.numel()
     for place in (2**30, 2**31, 2**32, size - 4096):
@@ -311,7 +311,7 @@ CASES = (
 
 
 def row(found: Found) -> dict[str, Any]:
-    """A row of detail."""
+    """Return a row of detail."""
     detail = found.refused or found.untried or (str(found.wrong) if found.wrong is not None and found.wrong.count else "")
     outcome = "missing" if found.refused else "not tried" if found.untried else "wrong" if detail else "right"
     return {

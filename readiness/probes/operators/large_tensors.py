@@ -1,4 +1,4 @@
-"""Tensors with more elements than 32 bits can index, made of one repeated block with known results.
+"""Large tensors with more elements than 32 bits can index, made of one repeated block with known results.
 
 The block's length is no divisor of a power of two, so that an index that lost its upper bits reads another element. All
 comparisons are made in pieces small enough for any index.
@@ -22,7 +22,7 @@ SQUARE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """How many elements are wrong, and the first of them: its index in the whole, what it is, what it should be."""
+    """Number of wrong elements, and the first of them: index, value, expected value."""
 
     count: int = 0
     index: int = -1
@@ -30,18 +30,18 @@ class Wrong:
     expected: float = math.nan
 
     def __str__(self) -> str:
-        """`3 elements, the first at 2147483648: 0.5 instead of 0.25`."""
+        """Return a text such as `3 elements, the first at 2147483648: 0.5 instead of 0.25`."""
         return f"{self.count} elements, the first at {self.index}: {self.found:g} instead of {self.expected:g}"
 
 
 def rows_for(elements: int) -> int:
-    """Rows that come to `elements` at least, squares alone too: an odd number of blocks, so that no tile divides them."""
+    """Return the rows of at least `elements` elements: an odd number of blocks, so that no tile divides them."""
     blocks = -(-elements // (ROWS * SQUARE))
     return (blocks | 1) * ROWS
 
 
 def repeated(block: torch.Tensor, rows: int) -> torch.Tensor:
-    """`block` (ROWS, ...) one after the other, to `rows` rows, on its own device."""
+    """Repeat `block` (ROWS, ...) to `rows` rows on its own device."""
     whole = torch.empty(rows, *block.shape[1:], dtype=block.dtype, device=block.device)
     for first in range(0, rows, len(block)):
         whole[first : first + len(block)].copy_(block[: rows - first])
@@ -49,7 +49,7 @@ def repeated(block: torch.Tensor, rows: int) -> torch.Tensor:
 
 
 def against(whole: torch.Tensor, block: torch.Tensor, tolerance: float = 0.0) -> Wrong:
-    """Every element of `whole` (rows, ...) against `block` (ROWS, ...), which it must repeat.
+    """Compare every element of `whole` (rows, ...) with `block` (ROWS, ...), which it must repeat.
 
     One is wrong that is no number where it should be one, or farther off than `tolerance` times the larger of what it
     should be and the block's root mean square. Both on one device; 0 asks for equality.
@@ -71,7 +71,7 @@ def against(whole: torch.Tensor, block: torch.Tensor, tolerance: float = 0.0) ->
 
 
 def _pieces(rows: int, block: torch.Tensor) -> Iterator[tuple[int, int]]:
-    """Starts and stops, whole blocks each."""
+    """Yield starts and stops of pieces of whole blocks."""
     step = max(1, _PIECE // max(block.numel(), 1)) * len(block)
     for start in range(0, rows, step):
         yield start, min(start + step, rows)

@@ -11,7 +11,7 @@ from readiness.probes.operators.samples import Convert, Sample
 
 
 class Layout(StrEnum):
-    """How the inputs of a call lie in memory, in words that end a sentence."""
+    """Memory layout of a call's inputs; the value completes a sentence."""
 
     CONTIGUOUS = ""
     STRIDED = "on a strided input"
@@ -23,13 +23,13 @@ VIEWS = (Layout.STRIDED, Layout.OFFSET)
 
 
 def in_layout(layout: Layout, device: torch.device) -> Convert:
-    """A conversion of a tensor on the host into a view on the device: equal values, other values around it in memory."""
+    """Return a conversion of a host tensor into a view on the device, with other values around it in memory."""
     convert = _MAKERS[layout]
     return lambda tensor: convert(tensor, device)
 
 
 def layout_differs(layout: Layout, sample: Sample) -> bool:
-    """True if any input of this call would lie otherwise in this layout: a number has no strides."""
+    """True if any input of this call has other strides in this layout; a number has none."""
     return any(
         tensor.numel() > (1 if layout is Layout.STRIDED else 0) and tensor.layout == torch.strided
         for tensor in sample.tensors()
@@ -41,7 +41,7 @@ def _contiguous(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def _strided(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Dimensions in reverse order, and in memory a foreign value after every element: no stride is what it was."""
+    """Return a view with reversed dimensions and a foreign value after every element, so that no stride stays."""
     order = tuple(reversed(range(tensor.ndim)))
     values = tensor.resolve_conj().resolve_neg()
     base = torch.stack((values.permute(order), _others(values).permute(order)), dim=-1)
@@ -49,14 +49,14 @@ def _strided(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def _offset(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Contiguous from the second element of its memory on: aligned to nothing but its own size."""
+    """Return a contiguous view from the second element on: aligned only to its own size."""
     flat = tensor.resolve_conj().resolve_neg().reshape(-1)
     base = torch.cat((_others(flat)[:1], flat, _others(flat)[:1]))
     return base.to(device)[1 : 1 + flat.numel()].view(tensor.shape)
 
 
 def _others(values: torch.Tensor) -> torch.Tensor:
-    """Values that differ, and that an index may have: a kernel that reads them should be wrong and need not crash."""
+    """Return different values that are valid indices: a kernel that reads them should be wrong and not crash."""
     if values.dtype == torch.bool:
         return ~values
     if values.is_floating_point() or values.is_complex():

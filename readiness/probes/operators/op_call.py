@@ -1,4 +1,4 @@
-"""One call of an operator, forward and backward, on the device of its inputs."""
+"""Call of an operator, forward and backward, on the device of its inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WIDE = (torch.float64, torch.complex128)
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What one call gave: all outputs, those that can be compared, and gradients by input (None where it has none)."""
+    """Result of a call: all outputs, the comparable ones, and gradients by input (None if it has none)."""
 
     outputs: list[Any]
     comparable: list[Any]
@@ -29,13 +29,13 @@ class CallResult:
     backward: bool
 
     def detached(self) -> CallResult:
-        """Return the same without autograd's graph, which holds on to all inputs and to what lies between."""
+        """Return the result without autograd's graph, which holds all inputs and intermediate values."""
         return CallResult(_detached(self.outputs), _detached(self.comparable), self.gradients, self.backward)
 
 
 @dataclass(frozen=True, slots=True)
 class OpCaller:
-    """Calls one operator in one dtype from the same seed and the same cotangents on every device."""
+    """Calls an operator in one dtype with the same seed and cotangents on every device."""
 
     accelerator: Accelerator
     entry: Entry

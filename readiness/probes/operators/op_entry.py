@@ -13,7 +13,7 @@ from readiness.probes.operators import op_semantics
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One operator, or one variant of it, as the database describes it (`info` is its OpInfo)."""
+    """Operator or variant of it, as the database describes it (`info` is its OpInfo)."""
 
     name: str
     base: str
@@ -21,22 +21,22 @@ class Entry:
 
     @property
     def core(self) -> bool:
-        """True if language models train and serve with it."""
+        """True if language models use it for training and inference."""
         return self.within(op_semantics.CORE)
 
     def claims(self, dtype: torch.dtype) -> bool:
-        """True if PyTorch says that the CPU's forward has this dtype: the yardstick for every device."""
+        """True if PyTorch's CPU forward supports this dtype, which is what a device is compared with."""
         return dtype in self.info.supported_dtypes("cpu")
 
     def claims_backward(self, dtype: torch.dtype) -> bool:
-        """The same for its gradient. The database lists integers there too, which have none."""
+        """True if PyTorch's CPU backward supports this dtype. The database also lists integers, which have no gradient."""
         differentiable = dtype.is_floating_point or dtype.is_complex
         if self.within(op_semantics.HOST_ONLY_BACKWARD.get(name_of(dtype), frozenset())):
             return False
         return bool(differentiable and self.info.supports_autograd) and dtype in self.info.supported_backward_dtypes("cpu")
 
     def host_only(self, dtype: torch.dtype) -> str | None:
-        """Return why no accelerator need have it in this dtype, or None."""
+        """Return why an accelerator does not need it in this dtype, or None."""
         listed = self.within(op_semantics.HOST_ONLY.get(name_of(dtype), frozenset()))
         whole = not (dtype.is_floating_point or dtype.is_complex)
         if listed or (whole and dtype not in self.info.supported_dtypes("cuda")):
@@ -44,10 +44,10 @@ class Entry:
         return None
 
     def within(self, names: frozenset[str]) -> bool:
-        """True if a table of `classes` speaks of this entry."""
+        """True if a table of `op_semantics` contains this entry."""
         return self.name in names or self.base in names
 
     @property
     def unjudgeable(self) -> str | None:
-        """Why it cannot be judged, or None."""
+        """Reason why it cannot be judged in this dtype, or None."""
         return op_semantics.UNJUDGEABLE.get(self.name)

@@ -1,4 +1,4 @@
-"""Operator oracle: whether a device's result for one sample is right, also on views, and repeatable."""
+"""Operator oracle: decides if a device's result for one sample is right, also on views, and repeatable."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from readiness.probes.operators.samples import Sample
 
 
 class Bounds(Protocol):
-    """What else a result is held to, besides the comparison that all operators share."""
+    """Protocol of further bounds on a result, besides the comparison of all operators."""
 
     def exceeded(self, oracle: OpOracle, called: CallResult, reference: CallResult, phase: Phase) -> str | None:
-        """Return what is wrong with the outputs (FORWARD) or the gradients (BACKWARD), or None."""
+        """Return an error of the outputs (FORWARD) or the gradients (BACKWARD), or None."""
 
 
 @dataclass(slots=True)
 class OpOracle:
-    """Compares what a device gives for one sample with float64, with the CPU in the same dtype, and with itself.
+    """Compares a device's result for one sample with float64, with the CPU in the same dtype, and with itself.
 
     The reference, and what the CPU makes of it in the same dtype, are computed when they are first needed.
     """
@@ -42,13 +42,13 @@ class OpOracle:
 
     @property
     def _reference(self) -> CallResult:
-        """The float64 one. Raises FailedError where it cannot be computed."""
+        """Return the float64 result. Raises FailedError if it cannot be computed."""
         if self._wide is None:
             self._wide = self.trial.on_host(self.sample, self.gradients, samples.widened)
         return self._wide
 
     def check(self) -> CallResult:
-        """Call it on the device. Raises FailedError where it refuses, or is not right."""
+        """Call the operator on the device. Raises FailedError for a refusal or a wrong result."""
         called = self.trial.on_device(self.sample, self.gradients)
         # On the CPU the benchmark would be the very result that is judged.
         self._native = None if self.trial.on_cpu else self.trial.benchmark(self.sample, self.gradients)
@@ -56,7 +56,7 @@ class OpOracle:
         return called
 
     def check_again(self, called: CallResult) -> None:
-        """Call it on other views of the same values, and so again and again. Raises FailedError where not right.
+        """Call it repeatedly on other views of the same values. Raises FailedError for a wrong result.
 
         What differs from call to call is noted in the trial. Where another layout gives the same bits, that shows more than
         the same call again would; where none does, the same call is made again.
@@ -69,7 +69,7 @@ class OpOracle:
             self.repeat(called)
 
     def _check_layout(self, called: CallResult, layout: Layout) -> bool:
-        """Return True if the other layout gives the same bits. Raises FailedError where what it gives is not right."""
+        """Return True if the other layout gives the same bits. Raises FailedError for a wrong result."""
         # A benchmark would be narrower than other kernels for other strides are honest. Whole numbers must have one: of
         # equal values another may be picked.
         native = CallResult(called.outputs, [_whole(out) for out in called.comparable], [], False)
@@ -113,7 +113,7 @@ class OpOracle:
         return self.trial.benchmark(self.sample, self.gradients) is not None
 
     def repeat(self, called: CallResult) -> None:
-        """Call it once more and compare. Raises FailedError where what came is wrong besides being another."""
+        """Call it once more and compare. Raises FailedError if the other result is also wrong."""
         if not self.trial.entry.within(op_semantics.UNSPECIFIED):
             again = self.trial.on_device(self.sample, self.gradients)
             self._compare_repeated(called, again, self._native, self.sample.label)
@@ -131,7 +131,7 @@ class OpOracle:
             self.trial.nondeterministic.append(FailedError(Outcome.NONDETERMINISTIC, phase, differ, where))
 
     def assert_matches(self, called: CallResult, native: CallResult | None, device: torch.device | None = None) -> None:
-        """Raises FailedError where the result is not what it should be. `native` is the CPU's in the same dtype."""
+        """Raise FailedError for a wrong result. `native` is the CPU's result in the same dtype."""
         device = device or self.trial.accelerator.device
         comparison = operators_comparison.Comparison(self.trial.entry, self.trial.dtype, self.sample, self.trial.strictness)
         same_as_cpu = native is not None and identical(called, native)
@@ -163,7 +163,7 @@ class OpOracle:
             raise FailedError(Outcome.WRONG, Phase.BACKWARD, wrong, where)
 
     def sensitivity(self) -> list[CallResult]:
-        """The reference with inputs moved by a rounding, several times; computed once."""
+        """Return reference results with inputs moved by one rounding, computed once."""
         if not self._moved:
             self._moved = self.trial.perturbed(self.sample, self.gradients)
         return self._moved

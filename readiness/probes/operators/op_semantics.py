@@ -1,4 +1,4 @@
-"""Operator semantics: how operators are judged other than by float64. One table per reason; names as in the database.
+"""Operator semantics: exceptions from comparison with float64. One table per reason; names as in the database.
 
 An entry stands for all variants of its name unless it names one (`name.variant`).
 """

@@ -1,4 +1,4 @@
-"""One operator in one dtype: called on the device, on the CPU in the same dtype, and on the CPU in float64.
+"""Trial of one operator in one dtype: on the device, on the CPU in the same dtype, and on the CPU in float64.
 
 The database's operators (`opinfo_trial`) and the calls recorded of a model (`readiness.probes.model_operators.trial`) are
 tried by it alike; `op_oracle` says whether what the device gave is right.
@@ -33,7 +33,7 @@ Enter = Callable[[Phase, str], None]
 
 @dataclass(slots=True)
 class OpTrial:
-    """One operator in one dtype on one device.
+    """Trial of one operator in one dtype on one device.
 
     `enter` is called with each phase, and with what is special about the call, before it begins. `place` converts inputs
     for a layout and a device; `reference` is called in float64 in place of the operator. `fallbacks` collects warnings that
@@ -57,17 +57,17 @@ class OpTrial:
     caller: OpCaller = field(init=False)
 
     def __post_init__(self) -> None:
-        """The seed is the same in every process that tries this operator in this dtype in this run."""
+        """Set the seed, which is the same in every process that tries this operator in this dtype in this run."""
         seed = self.accelerator.generator("operators", self.entry.name, self.dtype).initial_seed()
         self.caller = OpCaller(self.accelerator, self.entry, self.dtype, seed)
 
     @property
     def on_cpu(self) -> bool:
-        """True if the device is the host: then there is no benchmark but float64."""
+        """True if the device is the host; then only float64 is a reference."""
         return self.accelerator.device.type == "cpu"
 
     def on_device(self, sample: Sample, gradients: bool, layout: Layout = Layout.CONTIGUOUS) -> CallResult:
-        """Move the inputs there, call it, and wait for it. Raises FailedError for what the device raises, late or not."""
+        """Move the inputs, call the operator, and synchronise. Raises FailedError for the device's errors."""
         phase, where = Phase.FORWARD, layout.value or sample.label
         start = turn = 0.0
 
@@ -95,7 +95,7 @@ class OpTrial:
     def on_host(
         self, sample: Sample, gradients: bool, convert: Convert, move: Convert | None = None
     ) -> CallResult:
-        """Call it on the CPU in float64, with inputs so converted. Raises FailedError where that cannot be done."""
+        """Call the operator on the CPU with converted inputs. Raises FailedError if that fails."""
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)  # what integers divide to, and what factories make
         try:
@@ -117,7 +117,7 @@ class OpTrial:
             return None
 
     def perturbed(self, sample: Sample, gradients: bool) -> list[CallResult]:
-        """Call the reference several times, with inputs and cotangents moved by one rounding of the dtype under test."""
+        """Return reference results with inputs and cotangents moved by one rounding of the dtype under test."""
         generator = self.accelerator.generator("sensitivity", self.entry.name)
         convert = samples.perturbed(comparison.roundoff(self.dtype), generator)
         return [self.on_host(sample, gradients, convert, convert) for _ in range(samples.PERTURBATIONS)]
@@ -130,7 +130,7 @@ class OpTrial:
         self.known.append((known, failure))
 
     def host_work_reason(self, sample: Sample) -> str | None:
-        """Return what the profiler says of a forward call that was the host's work; None where nothing is known."""
+        """Return why a forward call was computed on the host, according to the profiler; None if unknown."""
         place = self.place(Layout.CONTIGUOUS, self.accelerator.device)
         with contextlib.suppress(Exception):  # it was judged without
             return profiler_traffic.host_work_reason(
@@ -140,7 +140,7 @@ class OpTrial:
         return None
 
     def flush_async_errors(self) -> None:
-        """Wait until no error of this operator is on its way: none may be laid at the next one's door."""
+        """Wait for late errors of this operator, so that none is attributed to the next one."""
         for _ in range(_PENDING_ERRORS):
             with contextlib.suppress(Exception):  # the operator has failed already
                 self.accelerator.synchronize()
@@ -148,4 +148,4 @@ class OpTrial:
 
 
 def _unannounced(phase: Phase) -> None:
-    """Phases on the host are not announced."""
+    """Ignore a phase: those on the host are not announced."""

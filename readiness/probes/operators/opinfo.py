@@ -1,4 +1,4 @@
-"""PyTorch's operator database behind one adapter: it is private to PyTorch, and its import changes global settings."""
+"""Adapter of PyTorch's operator database, which is private to PyTorch and changes global settings on import."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _FREE_FLAGS = "__allow_nonbracketed_mutation_flag"
 
 
 class UnavailableError(Exception):
-    """The database cannot be imported here; the message says why."""
+    """The database cannot be imported; the message has the reason."""
 
 
 def load() -> tuple[Entry, ...]:
-    """All operators, in the database's order, and then those that it lacks.
+    """Return all operators in the database's order, and then those that it lacks.
 
     Raises UnavailableError where this torch does not bring the database.
     Strict float32 arithmetic is switched on first: PyTorch's test-suite, which the import drags in, freezes the flags.
@@ -51,7 +51,7 @@ def load() -> tuple[Entry, ...]:
 
 
 def select(entries: Sequence[Entry], selection: str, only: Sequence[str] = ()) -> tuple[int, ...]:
-    """Indices of the entries of a catalogue (`all` or `core`), narrowed to those that match a glob of `only`.
+    """Return the indices of the entries of a selection (`all` or `core`) that match a glob of `only`.
 
     Raises ValueError for another catalogue and for a glob that matches nothing: a slip must not shorten the list.
     """
@@ -69,14 +69,14 @@ def select(entries: Sequence[Entry], selection: str, only: Sequence[str] = ()) -
 
 
 def parts(selection: str, only: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return what a sweep may claim to speak of, as labels: never of a catalogue of which it saw a part."""
+    """Return the labels of the selections that a sweep covers completely."""
     if only:
         return ("chosen",)
     return ("all", "core") if selection == "all" else (selection,)
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """`torch.float32` for `float32`. Raises ValueError for a name that is no dtype."""
+    """Return `torch.float32` for `float32`. Raises ValueError for an unknown name."""
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
         raise ValueError(f"{name!r} is not a dtype of torch")

@@ -1,4 +1,4 @@
-"""Trial of one operator of PyTorch's database in one dtype: its samples, their variants, and the kernels that ran."""
+"""Trial of one operator of PyTorch's database in one dtype: samples, variants, and the kernels that ran."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Provenances = dict[tuple[str, bool], tuple[Provenance, str]]
 
 @dataclass(frozen=True, slots=True)
 class TrialOptions:
-    """Options of all trials of a sweep: how many samples of each operator, held to which limits, with forward mode too."""
+    """Options of all trials of a sweep: number of samples, limits, and forward mode."""
 
     samples: int = 1
     strictness: Strictness = USUAL
@@ -57,7 +57,7 @@ class OpInfoTrials:
     def run(
         self, entry: Entry, dtype: torch.dtype, *, full_variants: bool, gradients: bool = True, offsets: bool = True
     ) -> SweepResult:
-        """Try one operator in one dtype. `full_variants`: whatever is the same in all dtypes too. `offsets`: at them too."""
+        """Try an operator in one dtype, with `full_variants` (what no dtype changes) and inputs at `offsets`."""
         options = self._options
         common = OpTrial(self._accelerator, entry, dtype, self._enter, options.strictness)
         trial = OpInfoTrial(common, self._sample_cache, self._provenances, offsets)
@@ -70,7 +70,7 @@ class OpInfoTrials:
 
 @dataclass(slots=True)
 class OpInfoTrial:
-    """One operator of the database in one dtype, about to be tried."""
+    """Trial of one operator of the database in one dtype."""
 
     trial: OpTrial
     sample_cache: SampleCache = field(default_factory=SampleCache)
@@ -82,11 +82,11 @@ class OpInfoTrial:
         return self.trial.entry
 
     def drawn(self, gradients: bool) -> list[Sample]:
-        """The database's samples for it, the same at every call."""
+        """Return the database's samples, the same at every call."""
         return self.sample_cache.draw(self._entry, self.trial.dtype, seed=self.trial.caller.seed, gradients=gradients)
 
     def run(self, count: int, *, full_variants: bool = True, gradients: bool = True) -> SweepResult:
-        """Try `count` samples that have a result to look at, or as many as there are; the first failure is the outcome.
+        """Try up to `count` samples with a comparable result; the first failure is the outcome.
 
         The first of them, which is the largest, is tried in other layouts too. Without `gradients` forward alone is tried.
         """
@@ -120,7 +120,7 @@ class OpInfoTrial:
         return self._clean(drawn[0], backward)
 
     def _forward_failure(self, drawn: Sequence[Sample], count: int, full_variants: bool) -> FailedError | None:
-        """What else is wrong where no gradient is asked for: an operator whose gradient has failed may still serve."""
+        """Return a failure without gradients: an operator with a wrong gradient may still serve."""
         try:
             for _ in self._checked(drawn, count, False):
                 pass
@@ -138,7 +138,7 @@ class OpInfoTrial:
         return OpOracle(self.trial, sample, gradients, views)
 
     def _checked(self, drawn: Sequence[Sample], count: int, gradients: bool) -> Iterator[CallResult]:
-        """What each sample gave, which was right. Raises FailedError."""
+        """Yield the results of the samples, all right. Raises FailedError."""
         shown = 0
         for sample in drawn[: count + _SPARE]:
             oracle = self._oracle(sample, gradients)
@@ -158,7 +158,7 @@ class OpInfoTrial:
                 break
 
     def _check_variants(self, drawn: Sequence[Sample], gradients: bool) -> None:
-        """The same operator in other circumstances. Raises FailedError."""
+        """Check variants of the calls. Raises FailedError."""
         torch.default_generator.manual_seed(self.trial.caller.seed)
         sizes = edge_shapes.of(self._entry.name, self.trial.dtype, gradients=gradients)
         for sample in (*sample_variants.further(self._entry, self.trial.dtype, drawn, drawn[0]), *sizes):
@@ -172,7 +172,7 @@ class OpInfoTrial:
                 self.trial.excuse(failure)
 
     def _clean(self, sample: Sample, backward: bool) -> SweepResult:
-        """Right and repeatable: whose kernels did it?"""
+        """Return the result of a right and repeatable operator, with the provenance of its kernels."""
         known = self.provenances
         if (self._entry.name, backward) not in known:
             known[self._entry.name, backward] = self._provenance(sample, backward)

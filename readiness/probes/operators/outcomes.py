@@ -1,4 +1,4 @@
-"""Outcome of one operator in one dtype: exactly one of nine."""
+"""Outcome of an operator in one dtype, exactly one of nine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from readiness.probes.operators.layouts import Layout
 
 
 class Phase(StrEnum):
-    """Where the outcome arose."""
+    """Phase in which the outcome arose."""
 
     FORWARD = "forward"
     BACKWARD = "backward"
@@ -18,7 +18,7 @@ class Phase(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of one operator in one dtype; exactly one of these."""
+    """Outcome of one operator in one dtype."""
 
     NATIVE = "native"
     DECOMPOSED = "decomposed"
@@ -32,7 +32,7 @@ class Outcome(StrEnum):
 
     @property
     def right(self) -> bool:
-        """True if it gave what it should have given."""
+        """True if the results are right."""
         return self in (Outcome.NATIVE, Outcome.DECOMPOSED, Outcome.FALLBACK, Outcome.NONDETERMINISTIC)
 
     @property
@@ -48,7 +48,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One operator in one dtype.
+    """Result of one operator in one dtype.
 
     `backward` says whether a gradient was judged, or was due when forward failed; `where` how the inputs lay or what else
     was special about the call, in words. `raised` marks a missing operator that is there and raises something else than
@@ -66,18 +66,18 @@ class Result:
 
     @property
     def visible_failure_at_offset(self) -> bool:
-        """True if it refuses, or ends its process, at an address that few programs ever have: nothing is hidden."""
+        """True if it refuses, or ends its process, at a rare address: nothing is hidden."""
         return self.outcome.visible_failure and self.where == Layout.OFFSET
 
     @property
     def explained(self) -> str:
-        """The detail, with what it needs to show."""
+        """Detail, with the circumstances that show it."""
         return f"{self.where}: {self.detail}" if self.where else self.detail
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult(Result):
-    """One operator of the database in one dtype.
+    """Result of one operator of the database in one dtype.
 
     `forward_mode` says whether derivatives along a direction are right too, None where nobody asked or they cannot be
     judged: like `refused_offset` it is no part of the outcome. `known` tells of known defects of PyTorch's own that it
@@ -90,7 +90,7 @@ class SweepResult(Result):
 
 
 class FailedError(Exception):
-    """An operator has shown what is wrong with it."""
+    """The operator has failed; carries the outcome."""
 
     def __init__(self, outcome: Outcome, phase: Phase, detail: str, where: str = "", *, raised: bool = False) -> None:
         super().__init__(detail)
@@ -98,11 +98,11 @@ class FailedError(Exception):
 
 
 class NotClaimedError(Exception):
-    """The device says itself that it does not offer what was asked for, and need not."""
+    """The device declares that it does not support this, and does not need to."""
 
 
 def failed(problem: Exception, phase: Phase, where: str) -> FailedError:
-    """Return what an exception of the device's means for the operator that was called."""
+    """Return the failure that an exception of the device means for the operator."""
     if isinstance(problem, NotClaimedError):
         return FailedError(Outcome.UNJUDGED, phase, str(problem), where)
     return FailedError(Outcome.MISSING, phase, describe(problem), where, raised=not is_unsupported(problem))

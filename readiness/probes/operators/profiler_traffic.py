@@ -33,7 +33,7 @@ _TO_DEVICE = re.compile(r"H(ost)?(to|2)D(evice)?|(Pageable|Pinned|Host) -> Devic
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a device did meanwhile: kernels that it ran, and bytes that went from it to the host and to it from there."""
+    """Work of a device during a call: kernels, and bytes copied to the host and from it."""
 
     kernels: int = 0
     to_host: int = 0
@@ -41,7 +41,7 @@ class Traffic:
 
 
 def activity(accelerator: Accelerator) -> torch.profiler.ProfilerActivity | None:
-    """What to tell the profiler so that it watches this device; None where this torch cannot, or there is nothing to see.
+    """Return the profiler activity of this device; None if this torch has none, or there is nothing to see.
 
     A plug-in's device has an activity of its name, whether or not its maker brings what would watch it.
     """
@@ -52,7 +52,7 @@ def activity(accelerator: Accelerator) -> torch.profiler.ProfilerActivity | None
 
 
 def watched(accelerator: Accelerator, call: Callable[[], object]) -> Traffic | None:
-    """Call it, wait for the device, and tell what that did; None where nothing of it can be seen.
+    """Call a function under the profiler, synchronise, and return the device's work; None if it is not visible.
 
     Raises what the call raises. A profiler that cannot start (one is running already, or counters are not for this user),
     or cannot write down what it saw, costs its evidence only.
@@ -84,7 +84,7 @@ def watched(accelerator: Accelerator, call: Callable[[], object]) -> Traffic | N
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Kineto tells of each start and stop on the standard error, from C++ (torch 2.13): twice for each operator."""
+    """Silence Kineto, which logs each start and stop to standard error from C++ (torch 2.13)."""
     sys.stderr.flush()
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -98,7 +98,7 @@ def _silence() -> Iterator[None]:
 
 
 def of_trace(trace: Mapping[str, Any]) -> Traffic | None:
-    """Return what a trace in Chrome's format tells of a device; None where it tells of no device at all."""
+    """Return a device's work from a Chrome trace; None if it contains no device."""
     events = [event for event in trace.get("traceEvents", ()) if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
     if not events:
         return None
@@ -113,7 +113,7 @@ def _bytes(copies: Iterable[Mapping[str, Any]], direction: re.Pattern[str]) -> i
 
 
 def on_host(traffic: Traffic | None, inputs: int, outputs: int) -> str | None:
-    """Why a call with so many bytes of tensors in and out was the host's work, in words; None where that cannot be said."""
+    """Return why a call with so many bytes of inputs and outputs was computed on the host; None if unknown."""
     if traffic is None or inputs < LEAST_BYTES or not outputs:
         return None
     if traffic.to_host < inputs or traffic.to_device < outputs:
@@ -124,7 +124,7 @@ def on_host(traffic: Traffic | None, inputs: int, outputs: int) -> str | None:
 def host_work_reason(
     accelerator: Accelerator, make_inputs: Callable[[], Sample], call: Callable[[Sample], Iterable[object]]
 ) -> str | None:
-    """Return what the profiler says of a call that was the host's work, where there is a profiler for this device.
+    """Return why a call was computed on the host, if there is a profiler for this device.
 
     `make_inputs` returns its inputs on the device, `call` its outputs for them. Without a profiler neither is called.
     """
@@ -136,5 +136,5 @@ def host_work_reason(
 
 
 def size(tensors: Iterable[Any]) -> int:
-    """Bytes of the values of all tensors among these."""
+    """Return the bytes of all tensors among these values."""
     return sum(tensor.numel() * tensor.itemsize for tensor in tensors if isinstance(tensor, torch.Tensor))

@@ -1,4 +1,4 @@
-"""Sample variants: further calls of an operator, in circumstances in which real devices break.
+"""Sample variants: further calls of an operator that break real devices.
 
 They are tried in one dtype only, after the plain samples: other arguments, fewer elements, strides that must be kept.
 For what language models use also: single gradients, memory to write to, writing in place, and values that are no
@@ -33,7 +33,7 @@ _LENIENCY = {False: 32.0, True: 4.0}
 
 
 def further(entry: Entry, dtype: torch.dtype, drawn: Sequence[Sample], tried: Sample) -> Iterator[Sample]:
-    """The further calls of an operator of which `tried`, among those that were drawn, was right."""
+    """Yield further calls of an operator of which `tried` was right."""
     leniency = _LENIENCY[dtype.itemsize < torch.float32.itemsize]
     usual = [tried]
     for _ in range(_OTHERS[entry.core]):
@@ -74,12 +74,12 @@ def _circumstances(entry: Entry, sample: Sample) -> Iterator[Sample]:
 
 
 def without_gradients(sample: Sample) -> Sample:
-    """The same call of tensors that require no gradient."""
+    """Return the same call with tensors that require no gradient."""
     return _mapped(sample, torch.Tensor.detach)
 
 
 def _other_arguments(drawn: Sequence[Sample], usual: Sequence[Sample]) -> Sample | None:
-    """Of all samples that show something the one whose arguments, tensors aside, have most that the usual ones lack."""
+    """Return the sample whose arguments, tensors aside, differ most from the usual ones."""
     known = set().union(*(_peculiar(sample) for sample in usual))
     counted = [(len(_peculiar(sample) - known), sample) for sample in drawn if _elements(sample)]
     most, found = max(counted, key=lambda pair: pair[0], default=(0, None))
@@ -117,7 +117,7 @@ def _mapped(sample: Sample, change: Callable[[torch.Tensor], torch.Tensor]) -> S
 
 
 def _turned(sample: Sample) -> Sample:
-    """Dense, with dimensions in reverse order in memory: what is to keep strides shows whether it does."""
+    """Return a dense input with reversed dimensions, which shows if strides are preserved."""
 
     def turn(tensor: torch.Tensor) -> torch.Tensor:
         order = tuple(reversed(range(tensor.ndim)))
@@ -128,7 +128,7 @@ def _turned(sample: Sample) -> Sample:
 
 
 def _subsets(sample: Sample) -> Iterator[Sample]:
-    """Gradients of some of the inputs alone, as where the others are frozen."""
+    """Yield calls with gradients of only some inputs, as if the others were frozen."""
     inputs = [tensor for tensor in sample.tensors() if tensor.requires_grad]
     sizes = range(1, len(inputs)) if len(inputs) <= _ALL_SUBSETS else {1, len(inputs) - 1}
     for size in sizes:
@@ -159,7 +159,7 @@ def _channels_last(entry: Entry, drawn: Sequence[Sample]) -> Sample | None:
 
 
 def _without_numbers(sample: Sample) -> Sample:
-    """NaN and both infinities among the values."""
+    """Return inputs with NaN and both infinities among the values."""
 
     def insert_nonfinite(tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_floating_point() or tensor.numel() < len(_NO_NUMBERS):
@@ -178,7 +178,7 @@ _NO_NUMBERS = (float("nan"), float("inf"), float("-inf"))
 
 
 def into_strided_memory(function: Callable[..., Any], given: Sample) -> Any:
-    """Into views with a stride and an offset; what lies around them must stay as it is."""
+    """Write into views with a stride and an offset; the memory around them must stay."""
     plain = given.plain(function)
     if not all(isinstance(out, torch.Tensor) for out in leaves(plain)):
         raise NotImplementedError("the result is not a tensor")
@@ -189,7 +189,7 @@ def into_strided_memory(function: Callable[..., Any], given: Sample) -> Any:
 
 
 def _in_place(function: Callable[..., Any], given: Sample) -> Any:
-    """On a view with a stride and an offset; what lies around it must stay as it is."""
+    """Write in place to a view with a stride and an offset; the memory around it must stay."""
     first, *rest = given.arguments
     view, around = _memory_like(first)
     view.copy_(first)
@@ -198,6 +198,6 @@ def _in_place(function: Callable[..., Any], given: Sample) -> Any:
 
 
 def _memory_like(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A view of that shape, every other element from the second on, and the elements between."""
+    """Return a view of that shape on every other element, from the second on, and the elements between."""
     base = torch.full((tensor.numel() * 2 + 1,), _PLAIN, dtype=tensor.dtype, device=tensor.device)
     return base[1::2].view(tensor.shape), base[::2]

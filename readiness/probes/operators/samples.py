@@ -1,4 +1,4 @@
-"""Inputs for one operator: drawn on the CPU by the database's own generators, moved to a device, widened to float64."""
+"""Samples of one operator: drawn on the CPU by the database's generators, moved to a device, widened to float64."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WIDE = {torch.complex64: torch.complex128, torch.complex32: torch.complex128}
 
 
 class NoSampleError(Exception):
-    """The database offers no sample that could be used; the message says why."""
+    """The database has no usable sample; the message has the reason."""
 
 
 class Incoming(StrEnum):
@@ -40,7 +40,7 @@ class Incoming(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One call of an operator: positional and keyword arguments, tensors on the CPU. `source` is the database's own.
+    """Sample call of an operator: positional and keyword arguments, tensors on the CPU. `source` is the database's own.
 
     `hosted` are the positions of arguments that stay on the CPU whatever the device; `label` says in words what is
     special about it; `keeps_strides` that results must lie in memory as on the CPU; `through` calls the operator in
@@ -69,15 +69,15 @@ class Sample:
 
     @property
     def on_cpu(self) -> bool:
-        """True if all its tensors lie on the CPU; of a call without any that is not known."""
+        """True if it has tensors and all of them are on the CPU."""
         return bool(self.tensors()) and all(tensor.device.type == "cpu" for tensor in self.tensors())
 
     def having(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Sample:
-        """The same call with other arguments."""
+        """Return the same call with other arguments."""
         return replace(self, arguments=arguments, keywords=keywords, _tensors=[])
 
     def narrowed(self, before: torch.dtype, after: torch.dtype) -> Sample:
-        """The same call in another dtype: tensors and dtypes among the arguments change from the one to the other."""
+        """Return the same call in another dtype, for tensors and dtype arguments."""
         memo: dict[int, Any] = {}
 
         def change(leaf: Any) -> Any:
@@ -90,7 +90,7 @@ class Sample:
         return self.having(map_leaves(change, self.arguments), map_leaves(change, self.keywords))
 
     def converted(self, convert: Convert, device: torch.device, *, widen: bool = False) -> Sample:
-        """The same call with every tensor replaced by a leaf of its own, and arguments that name a device by `device`.
+        """Return the same call with every tensor replaced by a new leaf, and device arguments by `device`.
 
         A tensor that occurs twice stays one tensor. With `widen`, floating dtypes among the arguments become float64.
         """
@@ -116,16 +116,16 @@ class Sample:
         return self.having(arguments, keywords)
 
     def call(self, function: Callable[..., Any]) -> Any:
-        """The function's result on these arguments, by the way that the sample asks for."""
+        """Return the function's result on these arguments, called the way that the sample prescribes."""
         return self.plain(function) if self.through is None else self.through(function, self)
 
     def plain(self, function: Callable[..., Any]) -> Any:
-        """The function's result on these arguments."""
+        """Return the function's result on these arguments."""
         return function(*self.arguments, **self.keywords)
 
 
 def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> list[Sample]:
-    """Some samples from this seed, the largest first. Raises NoSampleError if there is none, else what its maker raises."""
+    """Return samples from this seed, the largest first. Raises NoSampleError if there is none, else the database's error."""
     torch.default_generator.manual_seed(seed)
     random.seed(seed)
     numpy.random.seed(seed % 2**32)
@@ -146,7 +146,7 @@ def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> lis
 
 
 def _of_no_wider(sample: Sample, dtype: torch.dtype) -> Sample:
-    """Without float64 among its arguments (`dtype=`), unless that is under test: what a device lacks is told there."""
+    """Replace float64 arguments (`dtype=`) by float32, unless float64 is under test: its absence is reported there."""
     if dtype in (torch.float64, torch.complex128):
         return sample
     narrower = {torch.float64: torch.float32, torch.complex128: torch.complex64}
@@ -158,13 +158,13 @@ def _of_no_wider(sample: Sample, dtype: torch.dtype) -> Sample:
 
 
 class SampleCache:
-    """Draws the samples of an operator once for all floating dtypes: the narrower ones get the same values, rounded."""
+    """Draws the samples of an operator once for all floating dtypes; narrower ones get the same values, rounded."""
 
     def __init__(self) -> None:
         self._last: tuple[Entry, torch.dtype, bool, list[Sample]] | None = None
 
     def draw(self, entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> list[Sample]:
-        """As `draw`."""
+        """Return samples as `draw` does."""
         if self._last is not None and dtype.is_floating_point and dtype.itemsize == 2:
             before, other, differentiated, drawn = self._last
             if before is entry and other is torch.float32 and (differentiated or not gradients):
@@ -175,17 +175,17 @@ class SampleCache:
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which references are computed: float64 or complex128; integers stay as they are."""
+    """Return the dtype of references: float64 or complex128; integers stay."""
     return torch.float64 if dtype.is_floating_point else _WIDE.get(dtype, dtype)
 
 
 def widened(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in `wide(tensor.dtype)`."""
+    """Return a copy in `wide(tensor.dtype)`."""
     return tensor.to(wide(tensor.dtype), copy=True)
 
 
 def perturbed(roundoff: float, generator: torch.Generator) -> Convert:
-    """A conversion that widens and moves every floating element up or down by one rounding, at random."""
+    """Return a conversion that widens a tensor and moves every floating element by one rounding, up or down at random."""
 
     def convert(tensor: torch.Tensor) -> torch.Tensor:
         reference = widened(tensor)
@@ -198,7 +198,7 @@ def perturbed(roundoff: float, generator: torch.Generator) -> Convert:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """What is in nested tuples, lists and dictionaries, in order."""
+    """Yield the leaves of nested tuples, lists and dictionaries, in order."""
     if isinstance(value, tuple | list):
         for item in value:
             yield from leaves(item)
@@ -210,7 +210,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
-    """The same nest with every leaf changed."""
+    """Apply a function to every leaf of a nest."""
     if isinstance(value, dict):
         return {key: map_leaves(change, item) for key, item in value.items()}
     if isinstance(value, list):
@@ -243,7 +243,7 @@ def _usable(sample: Sample) -> bool:
 
 
 def _without_dropout(entry: Entry, sample: Sample) -> Sample:
-    """An attention that is told by position to drop at random, told not to: there is no other one in the database."""
+    """Disable the dropout that a sample passes to attention by position: the database has no other sample."""
     position = op_semantics.DROPS_AT_RANDOM.get(entry.name)
     if position is None or len(sample.arguments) <= position:
         return sample

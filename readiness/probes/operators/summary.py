@@ -1,4 +1,4 @@
-"""Summary of a sweep: its figures, and the operators that they cover."""
+"""Summary of a sweep: figures, and the operators that they cover."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAMED, _LONGEST = 5, 280
 
 
 class SweepSummary:
-    """The outcomes of one dtype on one accelerator."""
+    """Summary of one dtype on one accelerator."""
 
     def __init__(self, accelerator: str) -> None:
         self._accelerator = accelerator
@@ -60,7 +60,7 @@ class SweepSummary:
         self.forward_mode += result.forward_mode is True
 
     def measurements(self) -> Iterator[tuple[str, float, str | None]]:
-        """Name, value, and the operators that a poor value is about.
+        """Yield name, value, and the operators behind a poor value.
 
         Where nothing could be judged nothing is known to be right: what counts the poor is then left out, as is coverage.
         """
@@ -90,7 +90,7 @@ class SweepSummary:
                 yield name, sum(self.outcomes[outcome] for outcome in outcomes), self._about(poor)
 
     def _about(self, poor: Sequence[Swept], phrases: str = "") -> str | None:
-        """`sim:0: softmax in bfloat16: wrong on a strided input; mm in bfloat16: missing; and 12 more`."""
+        """Return the worst operators as text: `sim:0: softmax in bfloat16: wrong on a strided input; and 12 more`."""
         if not poor:
             return None
         # What models need first: the list is cut.
@@ -104,7 +104,7 @@ class SweepSummary:
         return text[:_LONGEST]
 
     def __str__(self) -> str:
-        """`670 operators: 402 native, 266 decomposed, 2 wrong`."""
+        """Return a text such as `670 operators: 402 native, 266 decomposed, 2 wrong`."""
         parts = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
         return f"{self.outcomes.total()} operators: {parts or 'none supports this dtype'}"
 
@@ -121,13 +121,13 @@ _LETTERS = {name: letter for letter, name in _CODES.items()}
 
 
 class OperatorMap:
-    """Every operator with its outcome forward and backward, one row of shape `operators/1` for each dtype."""
+    """Map of all operators with their outcomes forward and backward, one row of shape `operators/1` per dtype."""
 
     def __init__(self) -> None:
         self._by_dtype: dict[str, dict[str, tuple[str, str]]] = {}
 
     def add(self, swept: Swept) -> None:
-        """Note one operator."""
+        """Add one operator."""
         result = swept.result
         letter = _LETTERS[result.outcome.value]
         fails_backward = not result.outcome.clean and result.phase is Phase.BACKWARD
@@ -135,7 +135,7 @@ class OperatorMap:
         self._by_dtype.setdefault(swept.dtype, {})[swept.entry.name] = ("r" if fails_backward else letter), backward
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
-        """A row for each dtype, operators by name."""
+        """Yield a row for each dtype, operators by name."""
         for dtype, outcomes in self._by_dtype.items():
             names = sorted(outcomes)
             yield {
@@ -146,7 +146,7 @@ class OperatorMap:
 
 
 def row(swept: Swept) -> Mapping[str, Any] | None:
-    """A row of detail about what is neither native nor decomposed, or refuses an input at an offset; None otherwise."""
+    """Return a row about an operator that is neither native nor decomposed, or refuses an offset; else None."""
     result = swept.result
     if result.outcome.clean and result.known:
         return {

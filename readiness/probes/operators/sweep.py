@@ -25,7 +25,7 @@ _SECOND_LIMIT = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One operator in one dtype; the first of a kind is `full_variants`: what no dtype of that kind changes is tried there.
+    """Trial of one operator in one dtype; the first of a kind is `full_variants` and tries what no dtype changes.
 
     `fatal` is how its derivative ended the process that tried it: then the rest of forward is tried without.
     `refused_offset` is how it refused or crashed on an input at an offset: then the rest is tried without.
@@ -40,13 +40,13 @@ class Task:
 
     @property
     def message(self) -> list[object]:
-        """What the worker is told."""
+        """Message to the worker."""
         return [self.index, self.dtype, self.full_variants, self.fatal is None, not self.refused_offset]
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """A task and what became of it."""
+    """Task and its result."""
 
     entry: Entry
     dtype: str
@@ -65,7 +65,7 @@ def sweep(
     processes: int = 0,
     fork_safe: bool | None = None,
 ) -> Iterator[Swept]:
-    """Every chosen operator in every dtype that it claims, exactly once, in the order in which they finish.
+    """Yield every chosen operator in every dtype that it claims, exactly once, as they finish.
 
     In `core_dtypes` only those that language models use.
 
@@ -116,7 +116,7 @@ def sweep(
 def _with_due_derivatives(
     entry: Entry, dtype: torch.dtype, task: Task, result: SweepResult, options: TrialOptions
 ) -> SweepResult:
-    """Return what a process that died unknown: which derivatives were due."""
+    """Add the derivatives that were due to the result of a process that died."""
     if task.fatal is None and result.outcome not in (Outcome.CRASHED, Outcome.HANG):
         return result
     due = options.forward_mode and forward_mode.claims(entry, dtype)
@@ -124,7 +124,7 @@ def _with_due_derivatives(
 
 
 def _result_of(end: TaskEnd[Task]) -> SweepResult | None:
-    """The result that an end means; None where something is tried again first, then as the next of the rest."""
+    """Return the result of a task's end; None if something else is tried first."""
     task = end.task
     if end.status is TaskStatus.DONE:
         result = sweep_worker.result_of(end.result)

@@ -1,4 +1,4 @@
-"""Sweep worker: the process in which operators are tried, one in one dtype at a time.
+"""Sweep worker: the process that tries operators, one in one dtype at a time.
 
 A task is `[index, dtype, full_variants, gradients, offsets]`; the phase that the process notes is that of the call, with
 how its inputs lie as the detail.
@@ -28,19 +28,19 @@ from readiness.probes.operators.outcomes import Outcome, Phase, SweepResult
 
 
 def fork(accelerator: Accelerator, entries: Sequence[Entry], options: TrialOptions) -> TaskProcess:
-    """A worker that has everything this process has imported. Only for devices that survive a fork."""
+    """Fork a worker with this process's imports. Only for devices that survive a fork."""
     return TaskProcess.fork(lambda server: _serve(server, accelerator, entries, options))
 
 
 def spawn(accelerator: Accelerator, options: TrialOptions) -> TaskProcess:
-    """A worker in a fresh interpreter, which loads the stack's plug-in and the database by itself."""
+    """Start a worker in a fresh interpreter, which loads the stack's plug-in and the database itself."""
     facts = assessment.facts_to_json(accelerator.facts)
     request = {"accelerator": facts, "seed": accelerator.seed, "options": asdict(options)}
     return TaskProcess.spawn("readiness.probes.operators.sweep_worker:serve", request)
 
 
 def serve(server: TaskServer, request: Mapping[str, Any]) -> int:
-    """Serve in a fresh interpreter."""
+    """Serve tasks in a fresh interpreter."""
     facts = assessment.facts_from_json(request["accelerator"])
     accelerator = Accelerator(facts, accelerators.stack(facts.stack), seed=request["seed"])
     cpu_fallback.warn_always()
@@ -85,7 +85,7 @@ def _try(
 
 
 def result_of(message: Mapping[str, Any]) -> SweepResult:
-    """The result as the worker sent it."""
+    """Decode the result that a worker sent."""
     return SweepResult(**{**message, "outcome": Outcome(message["outcome"]), "phase": Phase(message["phase"])})
 
 

@@ -12,7 +12,7 @@ from readiness.probes.operators.samples import Sample
 
 
 def indices_equivalent(name: str, sample: Sample, have: torch.Tensor, expected: torch.Tensor) -> bool:
-    """True if the places that a device told hold the values that they should; of what tells them otherwise, yes."""
+    """True if the indices from a device point at the expected values; also for operators without indices."""
     base = name.partition(".")[0]
     given = sample.tensors()
     if base not in op_semantics.INDICES_ALONG or len(given) != 1 or have.shape != expected.shape or not given[0].ndim:
@@ -37,20 +37,20 @@ def indices_equivalent(name: str, sample: Sample, have: torch.Tensor, expected: 
 
 
 def in_any_order(name: str, sample: Sample) -> bool:
-    """True if it was told that the largest values may come in any order."""
+    """True if the call allows the largest values in any order."""
     given = sample.arguments
     argument = given[4] if len(given) > 4 else sample.keywords.get("sorted", True)
     return name.removeprefix("aten::") == "topk" and argument is False
 
 
 def along(sample: Sample) -> int:
-    """The dimension along which the largest values are chosen."""
+    """Return the dimension along which the largest values are chosen."""
     found = _dimension("topk", sample)
     return -1 if found is None else found
 
 
 def ordered(sample: Sample, found: Sequence[Any]) -> list[Any]:
-    """Of the largest values in any order: them, and what the indices point at, by size."""
+    """Return the largest values by size, and the values that the indices point at."""
     dimension = along(sample)
     values, indices = found[0].detach().cpu(), found[1].cpu()
     chosen = sample.arguments[0].detach()
@@ -60,7 +60,7 @@ def ordered(sample: Sample, found: Sequence[Any]) -> list[Any]:
 
 
 def _dimension(base: str, sample: Sample) -> int | None:
-    """Along which it chose; None where over all."""
+    """Return the dimension of the choice; None if it is over all."""
     position = 2 if base in ("kthvalue", "topk") else 1
     usual = None if base in ("argmax", "argmin") else -1
     argument = sample.keywords.get("dim", sample.arguments[position] if len(sample.arguments) > position else usual)
