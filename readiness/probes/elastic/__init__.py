@@ -1,1 +1,1 @@
-"""What `multichip.elastic` measures with: a job under torchrun that loses a worker."""
+"""Probes of `multichip.elastic`: a job under torchrun that loses a worker."""

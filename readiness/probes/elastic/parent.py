@@ -51,7 +51,7 @@ _RAISED = re.compile(r"^(?:\[\w+\d+\]:\s*)?((?:[\w.]+\.)?\w*(?:Error|Exception)\
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What became of a job: what each worker found, by rank and round; `fault_at` is None where nobody died as told.
+    """Job under torchrun: reports of each worker by rank and round; `fault_at` is None if no worker died as planned.
 
     `code` is torchrun's exit code, None where it had to be ended. `last_error` is the last error in what it printed.
     """
@@ -65,18 +65,18 @@ class Job:
 
     @property
     def last_round(self) -> int:
-        """The number of the last round in which a worker got as far as to a sum."""
+        """Number of the last round in which a worker completed a sum."""
         return max((number for _, number in self.found), default=0)
 
     def recovered(self, ranks: int) -> bool:
-        """True if every worker came to the end, in the same round."""
+        """True if every worker finished, in the same round."""
         last = [self.found.get((rank, self.last_round)) for rank in range(ranks)]
         return self.code == 0 and self.fault_at is not None and all(one is not None and one["done"] for one in last)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a job may take until a worker dies, how long from then to its end, and its group's timeout; seconds."""
+    """Limits in seconds: until a worker dies, from then to the end of the job, and the timeout of its group."""
 
     start_s: float
     limit_s: float
@@ -84,7 +84,7 @@ class Limits:
 
 
 def agent(*arguments: str) -> None:
-    """torchrun, in a process that does not outlive the one that started it."""
+    """Run torchrun in a process that dies with the process that started it."""
     from torch.distributed import run
 
     die_with_parent()
@@ -93,7 +93,7 @@ def agent(*arguments: str) -> None:
 
 
 def restarts(accelerator: Accelerator, placement: Placement, folder: Path, *, tries: int, limits: Limits) -> Iterator[Yield]:
-    """Jobs with a store for each round, and with torchrun's own way, `tries` of each: what came of them.
+    """Run jobs with a store per round, and with torchrun's own way, `tries` of each; yield their measurements.
 
     Devices that take long to connect are given so much longer, each time that they must. Raises OSError where a disk was
     too full for a job.
@@ -118,7 +118,7 @@ def restarts(accelerator: Accelerator, placement: Placement, folder: Path, *, tr
 
 
 def job(accelerator: Accelerator, placement: Placement, folder: Path, own_store: bool, number: int, limits: Limits) -> Job:
-    """One job, to its end or to one of its deadlines; none of its processes is left."""
+    """Run one job to its end or a deadline, and leave none of its processes."""
     folder.mkdir(mode=0o700)
     ranks = len(placement.ranks)
     elastic_worker.write(folder / elastic_worker.PLAN, {
@@ -152,7 +152,7 @@ def job(accelerator: Accelerator, placement: Placement, folder: Path, own_store:
 
 
 def _ended(process: subprocess.Popen[bytes], folder: Path, limits: Limits) -> int | None:
-    """The exit code; None at a deadline. How long a busy host takes to start workers is not held against the restart."""
+    """Return the exit code; None at a deadline. A busy host's time to start workers does not count."""
     clock, until_s, faulty = WatchClock(), limits.start_s, False
     while clock.now < until_s:
         if (code := process.poll()) is not None:
@@ -165,7 +165,7 @@ def _ended(process: subprocess.Popen[bytes], folder: Path, limits: Limits) -> in
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The agent first, so that it starts nobody anew; its workers are in sessions of their own."""
+    """End the agent first, so that it starts no worker again; its workers are in sessions of their own."""
     workers: Sequence[psutil.Process] = []
     with contextlib.suppress(psutil.Error):
         workers = psutil.Process(process.pid).children(recursive=True)
@@ -213,7 +213,7 @@ def _row(done: Job, ranks: int) -> Row:
 
 
 def _restart_s(done: Job, ranks: int) -> float | None:
-    """From the death to the first right sum of the last rank, in the round that came to the end."""
+    """Return the seconds from the death to the last rank's first right sum in the final round."""
     if not done.recovered(ranks) or done.fault_at is None:
         return None
     return max(float(done.found[rank, done.last_round]["first_right"]) for rank in range(ranks)) - done.fault_at

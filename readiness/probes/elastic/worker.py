@@ -1,4 +1,4 @@
-"""One worker of a job under torchrun: sums whose answers are known, a death in the first round, the end in a later one.
+"""Worker of a job under torchrun: sums with known answers, a death in the first round, the end in a later one.
 
 What it has to tell it leaves as files in the job's folder: under torchrun a worker has no pipe to us, and the agent that
 starts it anew knows nothing of what it did.
@@ -28,7 +28,7 @@ SIZE = 4096
 
 
 def main(folder: str) -> None:
-    """Take part in the round that torchrun has begun. Leaves by an exception where the group fails: that is its evidence."""
+    """Take part in the current round of torchrun. A failure of the group is raised: that is its evidence."""
     die_with_parent()
     where = Path(folder)
     plan = json.loads((where / PLAN).read_text())
@@ -81,7 +81,7 @@ def _leave() -> None:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """At once or not at all: whoever writes may be killed."""
+    """Write a file atomically: the writer may be killed."""
     draft = path.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(content))
     draft.replace(path)

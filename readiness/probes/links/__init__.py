@@ -1,1 +1,1 @@
-"""What `multichip.links` measures with: links and ranks over thousands of calls."""
+"""Probes of `multichip.links`: links and ranks over thousands of calls."""

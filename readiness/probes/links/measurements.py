@@ -42,7 +42,7 @@ SLOW_SHARE = 0.8
 
 
 def links(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """All figures of a group, finished or not."""
+    """Yield all figures of a group, finished or not."""
     finished = outcome.failure is None
     yield from unsupported(outcome)
     yield from _wrong_elements(outcome, placement, finished)
@@ -93,7 +93,7 @@ def _about_wrong(op: str, reports: Sequence[tuple[int, WrongResult]], placement:
 
 
 def _mismatches(outcome: RanksOutcome, placement: Placement, finished: bool) -> Iterator[Yield]:
-    """Ranks that hold another result of a sum than the first rank of the same team; right ones have no digest."""
+    """Count ranks whose sum differs from that of the first rank of their subgroup; right results have no digest."""
     digests: dict[tuple[Subgroup, int], dict[int, str]] = {}
     calls: dict[tuple[Subgroup, int], WrongResult] = {}
     for rank, report in outcome.of(WrongResult):
@@ -118,7 +118,7 @@ def _mismatches(outcome: RanksOutcome, placement: Placement, finished: bool) -> 
 
 
 def _interruptions(outcome: RanksOutcome, placement: Placement, finished: bool) -> Iterator[Yield]:
-    """Each counted once, however many ranks waited through it; less the time in which the host did not run some rank."""
+    """Count each interruption once, however many ranks waited through it, without stalls of a host."""
     stalls: dict[int, list[tuple[float, float]]] = {}
     for rank, stalled in outcome.of(HostStalls):
         stalls.setdefault(rank, []).extend(stalled.stalls)
@@ -154,7 +154,7 @@ def _about_interruptions(seen: Mapping[tuple[str, Subgroup, int], tuple[float, f
 
 
 def _speed_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """The worst team's best time in the first quarter over that in the last; of sums by two, as they are the many."""
+    """Yield the worst subgroup's best time in the first quarter over that in the last, from the frequent sums of two."""
     for block in ("small", "large"):
         subgroups: dict[Subgroup, list[CallReport]] = {}
         for _, report in outcome.of(CallReport):
@@ -176,7 +176,7 @@ def _speed_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
 
 
 def _links_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """The worst pair's best transfer at first over its best one after all sums, of blocks as large as links need them."""
+    """Yield the worst pair's best transfer before all sums over its best one afterwards, in large blocks."""
     pairs: dict[Subgroup, list[LaterLinkTimes]] = {}
     for _, report in outcome.of(LaterLinkTimes):
         pairs.setdefault(report.pair, []).append(report)
@@ -272,7 +272,7 @@ def _shares(links: Mapping[Subgroup, Sequence[float]]) -> dict[Subgroup, _Shares
 
 
 def _usual(seconds: Sequence[float]) -> float:
-    """The lower quartile. Not the median: a chip that is slow to all spoils half of the pairs of four."""
+    """Return the lower quartile. The median fails if one chip slows down half of the pairs of four."""
     return sorted(seconds)[(len(seconds) - 1) // 4]
 
 
@@ -308,7 +308,7 @@ def _stragglers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
 
 
 def _turns(outcome: RanksOutcome, rank: int, width: str) -> list[float]:
-    """Of each turn the median rank's time over this rank's, both of that turn: what slows the host down slows both."""
+    """Return the median rank's time over this rank's in each turn: a slow host slows both."""
     turns: dict[int, list[float]] = {}
     for other, report in outcome.of(ProductTimes):
         if report.load == "alone" and width in report.seconds:

@@ -1,4 +1,4 @@
-"""Ranks of `multichip.links`: transfers between two, sums by two and by all, and work of each rank alone.
+"""Ranks of `multichip.links`: transfers in pairs, sums in pairs and over all, and work of each rank alone.
 
 Ranks agree through shared memory, never through the collectives under test. In every phase all ranks mark the same number
 of steps, those that only wait included: where nothing moves, the one that has marked fewer is the one that hangs.
@@ -46,7 +46,7 @@ LONG_ENOUGH_S = 0.00025
 
 
 def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
-    """Go through all phases; a report for whatever is wrong as soon as it is seen, and for each team or pair at its end.
+    """Run all phases; report errors at once, and each subgroup or pair at its end.
 
     Transfers come first: sums by thousands are what hangs, and links that have been measured stay measured.
     """
@@ -70,7 +70,7 @@ def _transfers_and_sums(context: RankContext[Settings], sums: RepeatedAllReduce)
 
 
 def _later(context: RankContext[Settings], first_s: Mapping[Subgroup, list[float]], numel: int) -> Iterator[Report]:
-    """Make the same transfers once more, after all sums: a link that has lost lanes or speed is slow from then on."""
+    """Repeat the transfers after all sums: a link that has lost lanes or speed stays slow."""
     later: dict[Subgroup, list[float]] = {pair: [] for pair in first_s}
     started = time.monotonic()
     for number in range(MOST_PASSES):
@@ -87,7 +87,7 @@ def _later(context: RankContext[Settings], first_s: Mapping[Subgroup, list[float
 
 
 def _passes(context: RankContext[Settings]) -> Generator[Report, None, tuple[dict[Subgroup, list[float]], int]]:
-    """Transfer between all pairs in turn, again where one seems slow: a slow link stays slow, a busy host does not.
+    """Transfer between all pairs in turn, again if one seems slow: a slow link stays slow, a busy host does not.
 
     Returns what each pair took, in seconds, of blocks of so many elements. Blocks grow until there and back takes long
     enough even on the fastest pair: the start of a transfer takes as long on all.
@@ -116,7 +116,7 @@ def _passes(context: RankContext[Settings]) -> Generator[Report, None, tuple[dic
 
 
 def _transfers(context: RankContext[Settings], pair: Subgroup, numel: int, first_s: list[float]) -> Iterator[Report]:
-    """Send a block there and back, repeatedly, while the other ranks rest. The first one, which connects, is not timed.
+    """Send a block there and back repeatedly, while other ranks rest. The first one, which connects, is not timed.
 
     The others' seconds are added to `first_s`.
     """

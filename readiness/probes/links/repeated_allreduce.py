@@ -1,4 +1,4 @@
-"""Repeated all-reduces with known answers: some thousand by two, with each partner in turn, and by all ranks in between.
+"""Repeated all-reduces with known answers: thousands in pairs, with each partner in turn, and some over all ranks.
 
 Two ranks finish a sum in a fraction of the time that all need, so many more calls fit; and a wrong or slow one names
 its pair.
@@ -35,7 +35,7 @@ DOUBTFUL_SHARE, DOUBT_S = 0.6, 8.0
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One set of inputs in one type and size, for each of this rank's teams."""
+    """Inputs of one type and size, for each of this rank's subgroups."""
 
     dtype: str
     size: str
@@ -43,7 +43,7 @@ class Block:
 
 
 class RepeatedAllReduce:
-    """The all-reduces of one rank. `number` counts its calls since its process began."""
+    """All-reduces of one rank. `number` counts its calls in this process."""
 
     def __init__(self, context: RankContext[Settings], groups: Mapping[Subgroup, Any]) -> None:
         self.context = context
@@ -54,7 +54,7 @@ class RepeatedAllReduce:
         self._connected: set[tuple[Subgroup, str]] = set()
 
     def run(self) -> Iterator[Report]:
-        """Make `repeats` sums by two, or as many as fit into `budget_s`: a report for each wrong one, then for each team."""
+        """Sum in pairs `repeats` times, or while `budget_s` lasts; report wrong results, then each subgroup."""
         settings = self.context.settings
         small: list[Block] = []
         large: list[Block] = []
@@ -77,14 +77,14 @@ class RepeatedAllReduce:
             yield CallReport("all_reduce", subgroup, timings.summary(settings.interruption_s), size)
 
     def _round(self, at_once: int, small: list[Block], large: list[Block]) -> Iterator[Report]:
-        """Make so many sums with each partner, fewer by all."""
+        """Sum so many times with each partner, less often over all."""
         for subgroups in rounds(self.context.world_size):
             everyone = len(subgroups[0]) == self.context.world_size > 2
             own_subgroup = next((subgroup for subgroup in subgroups if self.context.rank in subgroup), None)
             yield from self._several(own_subgroup, -(-at_once // WORLD_EVERY) if everyone else at_once, small, large)
 
     def _again_if_slow(self, small: list[Block], large: list[Block]) -> Iterator[Report]:
-        """Go on where sums seem slower than at first: slow ones stay so, while a busy host lets a good time through."""
+        """Continue if sums seem slower than at first: a slow link stays slow, a busy host does not."""
         started = time.monotonic()
         while small:
             kept = [timings.speed_kept for (subgroup, _), timings in self._timings.items() if len(subgroup) == 2]
@@ -95,13 +95,13 @@ class RepeatedAllReduce:
             yield from self._round(MOST_AT_ONCE // 4, small, large)
 
     def all_reduce(self, buffer: torch.Tensor, group: Any) -> None:
-        """Sum a buffer over a group, counted and waited for."""
+        """Sum a buffer over a group, count the call, and wait for it."""
         self.number += 1
         dist.all_reduce(buffer, group=group)
         self.context.accelerator.synchronize()
 
     def _refusal(self, dtype: torch.dtype) -> str:
-        """Return why the library takes no sum of this type on some rank; empty where it does."""
+        """Return why the library refuses sums of this type on some rank; empty if it does not."""
         with self.context.step(f"first all_reduce in {dtype}"), unsupported_as_reason() as refusal:
             self.all_reduce(torch.zeros(SMALL, dtype=dtype).to(self.context.device), None)
         refused = sum(self.context.exchange(bool(refusal.reason)))
@@ -112,7 +112,7 @@ class RepeatedAllReduce:
         return Block(dtype, size, known_sums(self.context, getattr(torch, dtype), numel, variant, subgroups))
 
     def _several(self, subgroup: Subgroup | None, number: int, small: list[Block], large: list[Block]) -> Iterator[Report]:
-        """Make so many sums of one team, begun together by all teams; a rank without one rests."""
+        """Sum so many times in one subgroup, started together by all; a rank without one rests."""
         self.context.exchange()
         for _ in range(number):
             self._turn += 1

@@ -12,7 +12,7 @@ from readiness.probes.ranks_common.tensor_diff import TensorDiff
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Sums by two in all (`repeats`), transfers of a pair at once (`rounds`), sizes of blocks, and limits of time."""
+    """Settings: sums in pairs (`repeats`), transfers of a pair at once (`rounds`), block sizes, and time limits."""
 
     repeats: int
     dtypes: tuple[str, ...]
@@ -25,7 +25,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class WrongResult(Report):
-    """A result that is not the known one. `turn` is the same on all ranks of the team."""
+    """Report: a result that is not the known one. `turn` is the same on all ranks of the subgroup."""
 
     op: str
     dtype: str
@@ -37,7 +37,7 @@ class WrongResult(Report):
 
 @dataclass(frozen=True, slots=True)
 class CallReport(Report):
-    """Timings of all calls of one kind in one team: of `all_reduce` in a block size, or of transfers (`send_recv`)."""
+    """Report: timings of one kind of call in one subgroup: `all_reduce` of a block size, or transfers (`send_recv`)."""
 
     op: str
     subgroup: Subgroup
@@ -46,13 +46,13 @@ class CallReport(Report):
 
     @property
     def kind(self) -> str:
-        """The kind of call, in words."""
+        """Kind of call as text."""
         return "transfer" if self.block is None else f"all_reduce ({self.block} block)"
 
 
 @dataclass(frozen=True, slots=True)
 class LinkTimes(Report):
-    """Quantiles of the seconds that a block took there and back between two ranks."""
+    """Report: quantiles of the seconds of a block there and back between two ranks."""
 
     pair: Subgroup
     bytes: int
@@ -62,12 +62,12 @@ class LinkTimes(Report):
 
 @dataclass(frozen=True, slots=True)
 class TransfersDone(Report):
-    """End of the first transfers on this rank."""
+    """Report: the first transfers on this rank have ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaterLinkTimes(Report):
-    """Best seconds of a block there and back at first, and after all sums."""
+    """Report: best seconds of a block there and back at first, and after all sums."""
 
     pair: Subgroup
     bytes: int
@@ -78,14 +78,14 @@ class LaterLinkTimes(Report):
 
 @dataclass(frozen=True, slots=True)
 class HostStalls(Report):
-    """When the host did not let this rank run: (begin, end), those since the last such report."""
+    """Report: times (begin, end) since the last report in which the host did not run this rank."""
 
     stalls: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ProductTimes(Report):
-    """Best seconds of matrix products by width, with the other ranks at rest (`alone`) or at work (`together`)."""
+    """Report: best seconds of matrix products by width, with the other ranks at rest (`alone`) or at work (`together`)."""
 
     load: str
     seconds: dict[str, float]
@@ -93,6 +93,6 @@ class ProductTimes(Report):
 
 @dataclass(frozen=True, slots=True)
 class OwnAllReduceTime(Report):
-    """Best seconds of an all-reduce of this rank with itself."""
+    """Report: best seconds of an all-reduce of this rank with itself."""
 
     seconds: float

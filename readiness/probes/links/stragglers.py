@@ -1,4 +1,4 @@
-"""Stragglers: the same work on each rank, in turn while the others rest, and on all together.
+"""Stragglers: equal work on each rank, in turn while the others rest, and on all together.
 
 In a collective all wait for the slowest, so all look slow. The time that each rank takes by itself shows which one it is.
 """
@@ -29,7 +29,7 @@ FURTHER, SUSPECT = 2, 0.9
 
 
 def compare_ranks(context: RankContext, groups: Mapping[Subgroup, Any], sums: RepeatedAllReduce) -> Iterator[Report]:
-    """Best times of this rank: of products by width, alone and together, and of an all_reduce with itself."""
+    """Report this rank's best times: of products by width, alone and together, and of an all_reduce with itself."""
     block = torch.ones(256).to(context.device)
     best: dict[str, float] = {}
     for rank in [*range(context.world_size)] * TURNS:
@@ -58,7 +58,7 @@ def _turn(context: RankContext, rank: int, best: dict[str, float]) -> Iterator[R
 
 
 def _suspicious(context: RankContext, best: dict[str, float]) -> bool:
-    """True if a rank looks slow in the widest product that all have done. All ranks come to the same answer."""
+    """True if a rank seems slow in the widest product that all have done. All ranks decide the same."""
     slow = False
     for width in WIDTHS:
         times = context.exchange(best.get(str(width), 0.0))
@@ -69,7 +69,7 @@ def _suspicious(context: RankContext, best: dict[str, float]) -> bool:
 
 
 def _products(context: RankContext) -> dict[str, float]:
-    """Best times by width. Ranks may stop at different widths: they are compared in the widest that all have done."""
+    """Return best times by width. Ranks may stop at different widths; the widest common one is compared."""
     generator = context.accelerator.generator("links", "products")
     found: dict[str, float] = {}
     for width in WIDTHS:
@@ -81,7 +81,7 @@ def _products(context: RankContext) -> dict[str, float]:
 
 
 def _best(context: RankContext, call: Callable[[], object]) -> float:
-    """The shortest time of a call; the first one, which may compile or connect, does not count."""
+    """Return the shortest time of a call, without the first one, which may compile or connect."""
     seconds: list[float] = []
     until = time.monotonic() + REPEAT_S
     while len(seconds) < 4 or (len(seconds) <= REPETITIONS and time.monotonic() < until):

@@ -11,11 +11,11 @@ Tensor = torch.Tensor
 
 
 class _AllToAllRows(torch.autograd.Function):
-    """Uneven all_to_all of rows; the gradient goes the other way with the splits changed over."""
+    """Uneven all_to_all of rows; the gradient goes back with the splits exchanged."""
 
     @staticmethod
     def forward(context: Any, rows: Tensor, sent: list[int], received: list[int], group: Any) -> Tensor:
-        """Rows for rank 0, then for rank 1, ...; the rows that all ranks have for this one."""
+        """Send rows for rank 0, rank 1, ...; return the rows from all ranks for this one."""
         context.sent, context.received, context.group = sent, received, group
         out = rows.new_empty((sum(received), *rows.shape[1:]))
         dist.all_to_all_single(out, rows.contiguous(), received, sent, group=group)
@@ -23,7 +23,7 @@ class _AllToAllRows(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """The gradients of the rows that were sent."""
+        """Return the gradients of the sent rows."""
         out = gradient.new_empty((sum(context.sent), *gradient.shape[1:]))
         dist.all_to_all_single(out, gradient.contiguous(), context.sent, context.received, group=context.group)
         return out, None, None, None
@@ -35,7 +35,7 @@ def all_to_all_rows(rows: Tensor, sent: list[int], received: list[int], group: A
 
 
 def all_to_all_counts(counts: Tensor, device: torch.device, group: Any = None) -> Tensor:
-    """How many rows each rank sends to each of this rank's experts, on the CPU; `counts` (ranks, experts) are those sent."""
+    """Exchange the counts of rows for each expert, on the CPU; `counts` (ranks, experts) are those that are sent."""
     given = counts.to(device)
     out = torch.empty_like(given)
     dist.all_to_all_single(out, given, group=group)
@@ -43,17 +43,17 @@ def all_to_all_counts(counts: Tensor, device: torch.device, group: Any = None) -
 
 
 class _RingStep(torch.autograd.Function):
-    """A tensor to the next rank, the previous one's in its place; the gradient goes back."""
+    """Send a tensor to the next rank and receive the previous one's; the gradient goes back."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor, rank: int, ranks: int) -> Tensor:
-        """One step of a ring."""
+        """Make one step around the ring."""
         context.place = rank, ranks
         return _send_on(tensor, (rank + 1) % ranks, (rank - 1) % ranks)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """One step the other way round."""
+        """Make one step in the other direction."""
         rank, ranks = context.place
         return _send_on(gradient, (rank - 1) % ranks, (rank + 1) % ranks), None, None
 
@@ -72,11 +72,11 @@ def ring_step(tensor: Tensor, rank: int, ranks: int) -> Tensor:
 
 
 class _AllGather(torch.autograd.Function):
-    """All ranks' tensors along a dimension; each gets back the sum of all gradients of its part."""
+    """All-gather along a dimension; each rank gets the sum of all gradients of its part."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor, dimension: int, rank: int, ranks: int) -> Tensor:
-        """In the order of the ranks."""
+        """Gather in the order of the ranks."""
         context.place = dimension, rank, ranks
         parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(ranks)]
         dist.all_gather(parts, tensor.contiguous())
@@ -84,7 +84,7 @@ class _AllGather(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """Summed over the ranks."""
+        """Sum the gradients over the ranks."""
         dimension, rank, ranks = context.place
         whole = gradient.contiguous().clone()
         dist.all_reduce(whole)
@@ -92,5 +92,5 @@ class _AllGather(torch.autograd.Function):
 
 
 def all_gather(tensor: Tensor, dimension: int, rank: int, ranks: int) -> Tensor:
-    """Gather the whole, of which every rank has one part."""
+    """Gather a tensor of which every rank has one part."""
     return _AllGather.apply(tensor, dimension, rank, ranks)  # type: ignore[no-any-return, no-untyped-call]

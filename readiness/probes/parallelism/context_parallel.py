@@ -1,4 +1,4 @@
-"""Context parallel training: each sequence is divided, attention sees the other ranks' keys and values."""
+"""Context parallel training: sequences are divided; attention uses the other ranks' keys and values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tensor = torch.Tensor
 
 
 class ContextParallel(Strategy):
-    """Each rank has one part of every sequence and all parameters."""
+    """Context parallelism: each rank has one part of every sequence and all parameters."""
 
     def __init__(self, context: RankContext, model: Decoder, *, ring: bool) -> None:
         self.context, self.model = context, model
@@ -27,11 +27,11 @@ class ContextParallel(Strategy):
 
     @property
     def parameters(self) -> Sequence[Tensor]:
-        """All of the model."""
+        """Return all parameters of the model."""
         return list(self.model.parameters())
 
     def compute(self, tokens: Tensor) -> Tensor | None:
-        """On this rank's tokens of all sequences."""
+        """Compute on this rank's tokens of all sequences."""
         length = self.model.shape.length // self.context.world_size
         own_batch = slice(self.model.start, self.model.start + length)
         found = self.forward_backward(self.model, tokens[:, :-1][:, own_batch], tokens[:, 1:][:, own_batch])
@@ -41,6 +41,6 @@ class ContextParallel(Strategy):
         return found
 
     def local_parameters(self) -> Iterator[LocalParameter]:
-        """Every rank has all of it."""
+        """Return all parameters as whole."""
         for name, parameter in self.model.named_parameters():
             yield LocalParameter(name, parameter, self.context.world_size, "all")

@@ -29,7 +29,7 @@ def distributed_data_parallel(model: nn.Module, device: torch.device, **options:
 
 
 class DataParallel(Strategy):
-    """Replicas in DistributedDataParallel: each rank has its sequences of the batch."""
+    """Data parallelism with DistributedDataParallel: each rank has its sequences of the batch."""
 
     def __init__(self, context: RankContext, model: Decoder) -> None:
         self.context, self.model = context, model
@@ -37,16 +37,16 @@ class DataParallel(Strategy):
 
     @property
     def parameters(self) -> Sequence[Tensor]:
-        """All parameters of the replica."""
+        """Return all parameters of the replica."""
         return list(self.model.parameters())
 
     def compute(self, tokens: Tensor) -> Tensor | None:
-        """On this rank's sequences; the gradients are averaged while they come."""
+        """Compute on this rank's sequences; the gradients are averaged meanwhile."""
         own_batch = local_sequences(tokens, self.context.rank, self.context.world_size)
         return self.forward_backward(self.wrapped, own_batch[:, :-1], own_batch[:, 1:])
 
     def local_parameters(self) -> Iterator[LocalParameter]:
-        """Every rank has all of it."""
+        """Return all parameters as whole."""
         for name, parameter in self.model.named_parameters():
             yield LocalParameter(name, parameter, self.context.world_size, "all")
 
@@ -101,15 +101,15 @@ class Unused(DataParallel):
 
 
 class ZeroRedundancy(DataParallel):
-    """Replicas, each with the optimizer state of a part of the parameters, which it updates for all (ZeRO-1)."""
+    """Data parallelism with optimizer state divided among the ranks (ZeRO-1)."""
 
     def optimizer(self, kind: type[torch.optim.Optimizer], settings: dict[str, Any]) -> torch.optim.Optimizer:
-        """PyTorch's ZeroRedundancyOptimizer around the usual optimizer."""
+        """Return PyTorch's ZeroRedundancyOptimizer around the usual optimizer."""
         return zero_redundancy()(self.parameters, optimizer_class=kind, **settings)  # type: ignore[no-any-return]
 
 
 def zero_redundancy() -> Any:
-    """PyTorch's ZeroRedundancyOptimizer."""
+    """Return PyTorch's ZeroRedundancyOptimizer."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, which its package uses
         from torch.distributed.optim import ZeroRedundancyOptimizer
@@ -117,7 +117,7 @@ def zero_redundancy() -> Any:
 
 
 def shard(model: Decoder, mesh: Any) -> None:
-    """`fully_shard` of each block and of the whole, over a mesh of one dimension, or of two whose first one replicates."""
+    """Apply `fully_shard` to each block and the whole, over a mesh of one dimension, or of two with a replicating first."""
     from torch.distributed.fsdp import fully_shard
 
     for block in model.blocks.values():
@@ -126,23 +126,23 @@ def shard(model: Decoder, mesh: Any) -> None:
 
 
 class Sharded(Strategy):
-    """Parameters sharded by PyTorch over a mesh; each rank gets its part of the batch, or with one part all of it."""
+    """Sharded parameters over a mesh; each rank gets its part of the batch, or all of it if there is one part."""
 
     def __init__(self, context: RankContext, model: Decoder, *, part: int = 0, parts: int = 1) -> None:
         self.context, self.model, self.part, self.parts = context, model, part, parts
 
     @property
     def parameters(self) -> Sequence[Tensor]:
-        """Sharded and copied parameters."""
+        """Return sharded and copied parameters."""
         return list(self.model.parameters())
 
     def compute(self, tokens: Tensor) -> Tensor | None:
-        """On this rank's sequences."""
+        """Compute on this rank's sequences."""
         own_batch = local_sequences(tokens, self.part, self.parts)
         return self.forward_backward(self.model, own_batch[:, :-1], own_batch[:, 1:])
 
     def local_parameters(self) -> Iterator[LocalParameter]:
-        """Each rank's shards: on each dimension of its mesh a parameter is sharded or copied."""
+        """Return each rank's shards: on each mesh dimension a parameter is sharded or copied."""
         for name, parameter in self.model.named_parameters():
             yield _sharded(name, parameter, self.context)
 
@@ -163,7 +163,7 @@ def _sharded(name: str, parameter: Any, context: RankContext) -> LocalParameter:
 
 
 def gradient(parameter: LocalParameter) -> Tensor | None:
-    """The gradient of what is here; one that PyTorch keeps as partial sums is reduced first (all ranks must call it)."""
+    """Return the local gradient; partial sums are reduced first (all ranks must call it)."""
     tensor: Any = parameter.parameter
     found: Any = tensor.grad
     if found is None:

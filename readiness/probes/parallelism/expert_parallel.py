@@ -1,4 +1,4 @@
-"""Expert parallel training: experts are distributed over ranks; alone, with sharding, and in each stage of pipelines."""
+"""Expert parallel training: experts are distributed over ranks; alone, with sharding, and in pipeline stages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STACKED = ("stacked.gates", "stacked.ups", "stacked.downs")
 
 
 class ExpertParallel(Strategy):
-    """Each rank has its sequences and its experts; all else is copied."""
+    """Expert parallelism: each rank has its sequences and its experts; all else is copied."""
 
     def __init__(self, context: RankContext, model: Decoder) -> None:
         self.context, self.model = context, model
@@ -27,11 +27,11 @@ class ExpertParallel(Strategy):
 
     @property
     def parameters(self) -> Sequence[Tensor]:
-        """The copied parameters, and those of the experts that are here."""
+        """Return the copied parameters, and those of the local experts."""
         return list(self.model.parameters())
 
     def compute(self, tokens: Tensor) -> Tensor | None:
-        """Forward and backward on this rank's sequences."""
+        """Run forward and backward on this rank's sequences."""
         own_batch = local_sequences(tokens, self.context.rank, self.context.world_size)
         found = self.forward_backward(self.model, own_batch[:, :-1], own_batch[:, 1:])
         with self.step("sum of gradients"):
@@ -40,12 +40,12 @@ class ExpertParallel(Strategy):
         return found
 
     def local_parameters(self) -> Iterator[LocalParameter]:
-        """The experts by their place among all."""
+        """Return the parameters, experts by their position among all."""
         return _local_parameters(self.model, self.context.rank, self.context.world_size, "all")
 
 
 class PipelineExpert(Pipeline):
-    """Pipelines whose ranks of the same stage share its experts among them: as DeepSeek-V3 was trained."""
+    """Pipelines whose ranks of the same stage share its experts, as DeepSeek-V3 was trained."""
 
     def __init__(
         self, context: RankContext, whole: Decoder, schedule: str, *, stages: Sequence[int], pipe: Any,
@@ -55,20 +55,20 @@ class PipelineExpert(Pipeline):
         _distribute(self.model, replicas.index(context.rank), len(replicas), copies)
 
     def reduce_gradients(self) -> None:
-        """Average the gradients of what is copied over the pipelines."""
+        """Average the gradients of copied parameters over the pipelines."""
         _reduce_gradients(self.model, len(self.replicas), self.copies)
 
     def local_parameters(self) -> Iterator[LocalParameter]:
-        """One stage: its experts by their place, all else as often as there are pipelines."""
+        """Return the parameters of one stage: experts by position, all else once per pipeline."""
         place = self.replicas.index(self.context.rank)
         return _local_parameters(self.model, place, len(self.replicas), f"stage {self.number}")
 
 
 class FsdpExpert(Sharded):
-    """Pairs of ranks share the experts; what each has of them is sharded over the pairs, all else over all ranks."""
+    """Expert parallelism in pairs of ranks, with each rank's experts sharded over the pairs and all else over all ranks."""
 
     def __init__(self, context: RankContext, model: Decoder, *, all_ranks: Any, pairs: Any, pair: Any) -> None:
-        """`pairs` and `pair` are the dimensions of a mesh of two, `all_ranks` is the mesh of one."""
+        """Shard the model. `pairs` and `pair` are the dimensions of a mesh of two, `all_ranks` is the mesh of one."""
         super().__init__(context, model, part=context.rank, parts=context.world_size)
         from torch.distributed.fsdp import fully_shard
 
@@ -79,7 +79,7 @@ class FsdpExpert(Sharded):
         shard(model, all_ranks)
 
     def compute(self, tokens: Tensor) -> Tensor | None:
-        """Forward and backward; the experts' gradients are means over the pairs, and sums over the tokens of each."""
+        """Run forward and backward; experts' gradients are means over pairs and sums over each pair's tokens."""
         found = super().compute(tokens)
         for name, parameter in self.model.named_parameters():
             if name.endswith(_STACKED) and parameter.grad is not None:
@@ -87,7 +87,7 @@ class FsdpExpert(Sharded):
         return found
 
     def local_parameters(self) -> Iterator[LocalParameter]:
-        """The experts by their place among all, and of those each rank its part."""
+        """Return the parameters, experts by position and each rank's shard of them."""
         for local in super().local_parameters():
             if local.name.endswith(_STACKED):
                 first = self.place * local.parameter.shape[0]
@@ -103,7 +103,7 @@ def _distribute(model: Decoder, rank: int, ranks: int, group: Any = None) -> Non
 
 
 def _reduce_gradients(model: Decoder, ranks: int, group: Any = None) -> None:
-    """Average the gradients. The experts' are sums over all ranks' tokens already, and of as many means."""
+    """Average the gradients. Those of experts are already sums over all ranks' tokens."""
     stacked = [parameter for name, parameter in model.named_parameters() if name.endswith(_STACKED)]
     copied = [parameter for name, parameter in model.named_parameters() if not name.endswith(_STACKED)]
     average_gradients(copied, ranks, group)

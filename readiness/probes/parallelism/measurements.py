@@ -32,7 +32,7 @@ OUTLIER_ERROR, OUTLIER_RATIO = 2e-6, 8.0
 
 @dataclass(slots=True)
 class Results:
-    """Reports of all rank groups: references by device and on the host, and the runs that ended or were refused, by rank."""
+    """Results of all rank groups: references by device and host, and runs that ended or were refused, by rank."""
 
     placement: Placement
     single_device: dict[Reference, dict[int, TrainingTrace]] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Results:
     refused: dict[TrainingRun, dict[int, str]] = field(default_factory=dict)
 
     def add(self, outcome: RanksOutcome) -> TrainingRun | None:
-        """Add the reports of one group; return the run that a rank began and not all ranks ended, if there is one."""
+        """Add the reports of one group; return a run that began and did not end on all ranks, or None."""
         for rank, device in outcome.of(DeviceReference):
             self.single_device.setdefault(device.reference, {})[rank] = device.trace
         for _, host in outcome.of(HostReference):
@@ -55,7 +55,7 @@ class Results:
 
 
 def run_measurements(results: Results, run: TrainingRun) -> Iterator[Yield]:
-    """All figures of a run that every rank has ended."""
+    """Yield all figures of a run that ended on every rank."""
     reports, placement = results.ended[run], results.placement
     ranks = sorted(reports)
     labels = labels_of(run, placement)
@@ -97,12 +97,12 @@ def _number(value: float | None) -> float:
 
 
 def labels_of(run: TrainingRun, placement: Placement) -> Labels:
-    """Labels of a run's figures."""
+    """Return the labels of a run's figures."""
     return {**placement.labels, "mode": run.mode, "dtype": run.dtype, "optimizer": run.optimizer}
 
 
 def _replicas(results: Results, run: TrainingRun, labels: Labels) -> Measurement:
-    """After how many steps, the gathering at the end included, ranks differ that should hold the same bytes."""
+    """Yield after how many steps ranks that should hold the same bytes differ, including the final gathering."""
     reports = results.ended[run]
     steps = len(next(iter(reports.values())).trace.replicas)
     differing, about = 0, None
@@ -122,7 +122,7 @@ def _replicas(results: Results, run: TrainingRun, labels: Labels) -> Measurement
 
 
 def _minority(digests_by_rank: Mapping[int, Mapping[str, str]], key: str) -> list[int]:
-    """The ranks with another digest than most; of equally many, those that are not with the first rank."""
+    """Return the ranks with another digest than most; on a tie, those that differ from the first rank."""
     digests = {rank: of_rank[key] for rank, of_rank in sorted(digests_by_rank.items()) if key in of_rank}
     counts = Counter(digests.values())
     first = next(iter(digests.values()))
@@ -131,7 +131,7 @@ def _minority(digests_by_rank: Mapping[int, Mapping[str, str]], key: str) -> lis
 
 
 def chip_measurements(results: Results) -> Iterator[Yield]:
-    """How far each chip by itself is from float64 on the host, over all models; the worst of them named."""
+    """Yield the distance of each single chip from float64 on the host over all models, with the worst named."""
     found: dict[str, list[tuple[float, int]]] = {}
     for reference, traces in results.single_device.items():
         if reference.optimizer == COMPARABLE and reference in results.host:
@@ -145,7 +145,7 @@ def chip_measurements(results: Results) -> Iterator[Yield]:
 
 
 def _outliers(results: Results, reference: Reference) -> list[int]:
-    """The ranks whose chips train otherwise than the rest by themselves: what they report of a mode names the chip."""
+    """Return the ranks whose chips alone train differently: what they report of a mode names the chip."""
     traces = results.single_device.get(reference, {})
     if reference not in results.host:
         return []

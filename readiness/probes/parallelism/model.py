@@ -1,4 +1,4 @@
-"""Small decoder that every mode trains: blocks of the small transformer, whole or one stage, with experts or without."""
+"""Small decoder for every mode: blocks of the small transformer, whole or one stage, with or without experts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tensor = torch.Tensor
 
 
 def transformer_size(shape: ModelShape) -> Size:
-    """The shape as the size of the small transformer."""
+    """Return the size of the small transformer for this shape."""
     return Size(shape.vocabulary, shape.width, shape.layers, shape.heads, shape.heads, shape.hidden)
 
 
@@ -24,7 +24,7 @@ class DenseBlock(Block):
     """Block of the small transformer, without the cache for decoding."""
 
     def forward(self, x: Tensor, turn: Pair) -> Tensor:  # type: ignore[override]
-        """(B, T, width) to the same."""
+        """Map (B, T, width) to the same shape."""
         return super().forward(x, turn, None)[0]
 
 
@@ -38,13 +38,13 @@ class ExpertBlock(nn.Module):
         self.experts = Experts(shape)
 
     def forward(self, x: Tensor, turn: Pair) -> Tensor:
-        """(B, T, width) to the same."""
+        """Map (B, T, width) to the same shape."""
         x = x + self.attention(self.attention_norm(x), turn, None)[0]
         return x + self.experts(self.feed_norm(x))  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):
-    """Decoder from token ids (B, T) to logits (B, T, vocabulary); a stage takes or gives (B, T, width) at its borders.
+    """Decoder from token ids (B, T) to logits (B, T, vocabulary); stages exchange (B, T, width).
 
     Blocks are named by their number in the whole model, so that a stage's parameters carry the names that they have there.
     `start` is the position of the first token, for a rank that holds a part of each sequence; `gathered` is how many
@@ -66,7 +66,7 @@ class Decoder(nn.Module):
         self.head = nn.Linear(shape.width, shape.vocabulary, bias=False) if last else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pass through all layers that this stage has."""
+        """Run all layers of this stage."""
         if self.embedding is not None:
             x = self.embedding(x)
         turn = angles(self.start, self.gathered * x.shape[1], self.shape.width // self.shape.heads, x)
@@ -76,13 +76,13 @@ class Decoder(nn.Module):
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross entropy of (B, T, vocabulary) against (B, T), in at least float32."""
+    """Return the mean cross entropy of (B, T, vocabulary) against (B, T), in at least float32."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def build(generator: torch.Generator, shape: ModelShape) -> Decoder:
-    """A whole model in float32 on the CPU with weights drawn from `generator` alone."""
+    """Return a whole model in float32 on the CPU with weights drawn from `generator`."""
     with torch.device("meta"):
         model = Decoder(shape)
     model.to_empty(device="cpu")
@@ -95,7 +95,7 @@ def build(generator: torch.Generator, shape: ModelShape) -> Decoder:
 
 
 def stage(whole: Decoder, layers: Iterable[int], *, first: bool, last: bool) -> Decoder:
-    """One stage of a model, with parameters of its own that have the whole one's values."""
+    """Return one stage of a model, with its own copies of the parameters."""
     with torch.device("meta"):
         made = Decoder(whole.shape, layers, first=first, last=last)
     weights = dict(whole.named_parameters())

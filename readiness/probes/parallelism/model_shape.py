@@ -1,4 +1,4 @@
-"""Shape of the model and its batch for a number of ranks: everything divides evenly. No torch."""
+"""Shape of model and batch for a number of ranks: everything divides evenly. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HEAD, _LEAST_HEADS, _LEAST_LAYERS, _LEAST_EXPERTS = 16, 4, 2, 16
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Sizes for `ranks` ranks, each of which may hold one part of heads, layers, experts, sequence or batch.
+    """Shape for `ranks` ranks, each of which may hold one part of heads, layers, experts, sequence or batch.
 
     `layers` is the least number; a pipeline of more stages has more. `routing` names how experts are chosen, None
     where there are none.
@@ -25,12 +25,12 @@ class ModelShape:
     routing: str | None = None
 
     def __str__(self) -> str:
-        """Name of the shape in seeds and reports; other words would draw other weights."""
+        """Return the name of the shape in seeds and reports; it determines the weights."""
         return f"Shape(ranks={self.ranks}, layers={self.layers}, routing={self.routing!r})"
 
     @property
     def heads(self) -> int:
-        """Heads of queries, keys and values alike."""
+        """Number of heads of queries, keys and values."""
         return self.ranks * math.ceil(_LEAST_HEADS / self.ranks)
 
     @property
@@ -45,22 +45,22 @@ class ModelShape:
 
     @property
     def vocabulary(self) -> int:
-        """Number of kinds of tokens."""
+        """Number of token ids."""
         return self.ranks * math.ceil(96 / self.ranks)
 
     @property
     def length(self) -> int:
-        """Tokens of a sequence that are predicted from."""
+        """Tokens of a sequence from which the next is predicted."""
         return self.ranks * math.ceil(24 / self.ranks)
 
     @property
     def batch(self) -> int:
-        """Sequences of a step, over all ranks; as many for each rank, and for each micro-batch of a pipeline."""
+        """Sequences of a step over all ranks: equally many for each rank and micro-batch."""
         return 2 * self.ranks * math.ceil(4 / self.ranks)
 
     @property
     def micro_batches(self) -> int:
-        """Micro-batches of a pipeline whose stages are the ranks: twice as many, so that it is full for a while."""
+        """Micro-batches of a pipeline with one stage per rank: twice as many, so that it fills."""
         return 2 * self.ranks
 
     @property

@@ -1,4 +1,4 @@
-"""Mixture of experts: a few experts work on each token, all on one chip or distributed over ranks that exchange tokens.
+"""Mixture of experts: a few experts work on each token, on one chip or distributed over ranks.
 
 Routing is DeepSeek-V3's, with one shared expert, or Qwen3's (`readiness.probes.parity.moe_routing`).
 """
@@ -19,7 +19,7 @@ DEEPSEEK, QWEN = "deepseek", "qwen"
 
 
 class Router(nn.Module):
-    """Router: which experts work on a token, and with what weight."""
+    """Router: chooses the experts of a token and their weights."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Router(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape.experts), requires_grad=False) if self.deepseek else None
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, width) to the experts' numbers and weights, (N, chosen) each."""
+        """Map (N, width) to the experts' numbers and weights, (N, chosen) each."""
         scores = gate_scores(self.gate(tokens), sigmoid=self.deepseek)
         if self.bias is None:
             chosen = choose_experts(scores.detach(), CHOSEN)
@@ -40,7 +40,7 @@ class Router(nn.Module):
 
 
 class Experts(nn.Module):
-    """Router and the experts among which it chooses. `distribute` keeps a part of them; without it, all are here."""
+    """Router and its experts. `distribute` keeps a part of them; without it, all are local."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Experts(nn.Module):
             setattr(self.stacked, name, nn.Parameter(whole.detach().chunk(ranks)[rank].clone()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, width) to the same."""
+        """Map (B, T, width) to the same shape."""
         tokens = x.flatten(0, 1)
         chosen, weights = self.router(tokens)
         order = chosen.flatten().argsort(stable=True)  # by expert; of one expert in the order of the tokens
@@ -68,7 +68,7 @@ class Experts(nn.Module):
         return (out if self.shared is None else out + self.shared(tokens)).view_as(x)
 
     def _through_experts(self, tokens: Tensor, counts: Tensor) -> Tensor:
-        """Tokens (M, width) in the order of their experts, through those; `counts` are each expert's, on the CPU."""
+        """Run tokens (M, width), ordered by expert, through the experts; `counts` are each expert's, on the CPU."""
         if self.ranks == 1:
             return self.stacked(tokens, counts.unsqueeze(0))  # type: ignore[no-any-return]
         from readiness.probes.parallelism.autograd_collectives import all_to_all_counts, all_to_all_rows
@@ -80,7 +80,7 @@ class Experts(nn.Module):
 
 
 class StackedExperts(nn.Module):
-    """Gated feed-forwards of the experts that are here, stacked: (experts here, hidden, width) and its like."""
+    """Gated feed-forwards of the local experts, stacked: (local experts, hidden, width) and the like."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class StackedExperts(nn.Module):
         self.downs = nn.Parameter(torch.empty(shape.experts, shape.width, shape.hidden))
 
     def forward(self, tokens: Tensor, counts: Tensor) -> Tensor:
-        """Tokens (M, width) through their experts; `counts` (ranks, experts here) says whose tokens are where."""
+        """Run tokens (M, width) through their experts; `counts` (ranks, local experts) gives their origin."""
         sizes = counts.flatten().tolist()
         parts = torch.split_with_sizes(tokens, sizes)
         worked = []
@@ -110,5 +110,5 @@ class GatedFeedForward(nn.Module):
         self.down = nn.Linear(shape.hidden, shape.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) to the same."""
+        """Map (..., width) to the same shape."""
         return self.down(functional.silu(self.gate(x)) * self.up(x))  # type: ignore[no-any-return]

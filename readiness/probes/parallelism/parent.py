@@ -28,7 +28,7 @@ MOST_FAULTS = 3
 
 @dataclass(slots=True)
 class ParallelTraining:
-    """Training runs on one placement. `run` them, then ask for `chips`."""
+    """Training runs on one placement: `run` them, then read `chips`."""
 
     accelerator: Accelerator
     placement: Placement
@@ -40,7 +40,7 @@ class ParallelTraining:
         self.results = measurements.Results(self.placement)
 
     def run(self, modes: Sequence[str], dtypes: Sequence[str], optimizers: Sequence[str]) -> Iterator[Yield]:
-        """Make every run that is possible here. Raises ValueError for a mode, dtype or optimizer that is not known."""
+        """Run everything that is possible here. Raises ValueError for an unknown mode, dtype or optimizer."""
         wanted = training_runs(modes, dtypes, optimizers)
         possible = []
         for mode in dict.fromkeys(modes):
@@ -61,7 +61,7 @@ class ParallelTraining:
             faults += fault
 
     def _group(self, left: list[TrainingRun]) -> Generator[Yield, None, tuple[bool, list[TrainingRun]]]:
-        """Start one rank group. Returns whether it ended by a fault, and the runs that are still to come."""
+        """Start one rank group; return if it ended by a fault, and the remaining runs."""
         limit_s = 60.0 + 30.0 * len(left)
         outcome = run_ranks(
             rank_main, self.accelerator, self.placement, Settings(tuple(left), self.steps),
@@ -94,5 +94,5 @@ class ParallelTraining:
         return not refused, [run for run in after if run.mode != failed.mode]
 
     def chips(self) -> Iterator[Yield]:
-        """How each chip trains by itself."""
+        """Yield the measurements of each chip's training alone."""
         yield from measurements.chip_measurements(self.results)

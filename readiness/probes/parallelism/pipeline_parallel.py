@@ -15,13 +15,13 @@ Tensor = torch.Tensor
 
 
 def stage_of(whole: Decoder, number: int, count: int) -> Decoder:
-    """Stage `number` of `count` of a model, with parameters of its own."""
+    """Return stage `number` of `count` of a model, with its own copies of the parameters."""
     layers = range(number * whole.shape.layers // count, (number + 1) * whole.shape.layers // count)
     return stage(whole, layers, first=number == 0, last=number == count - 1)
 
 
 class Pipeline(Strategy):
-    """Pipeline of `torch.distributed.pipelining` with a schedule by name; several pipelines may share the batch.
+    """Pipeline of `torch.distributed.pipelining` with a named schedule; several pipelines may share the batch.
 
     `stages` are the ranks of this one's pipeline, `replicas` those that hold the same stage; each with its process group,
     None for the default one.
@@ -43,7 +43,7 @@ class Pipeline(Strategy):
 
     @property
     def parameters(self) -> Sequence[Tensor]:
-        """The parameters of this stage."""
+        """Return the parameters of this stage."""
         return list(self.model.parameters())
 
     def compute(self, tokens: Tensor) -> Tensor | None:
@@ -68,13 +68,13 @@ class Pipeline(Strategy):
         average_gradients(self.parameters, len(self.replicas), self.copies)
 
     def local_parameters(self) -> Iterator[LocalParameter]:
-        """One stage, as often as there are pipelines."""
+        """Return the parameters of one stage, once per pipeline."""
         for name, parameter in self.model.named_parameters():
             yield LocalParameter(name, parameter, len(self.replicas), f"stage {self.number}")
 
 
 class InterleavedPipeline(Strategy):
-    """Pipeline with two stages on each rank, as far apart as the schedule needs them: it is idle for less time.
+    """Pipeline with two stages on each rank, spaced as the schedule needs them, which idles less.
 
     `interleaved` goes round the ranks twice; `dualpipe-v` goes there and back, so that the first rank has the last stage
     too, and works on both directions at once. Raises AttributeError where this torch has no such schedule.
@@ -96,7 +96,7 @@ class InterleavedPipeline(Strategy):
 
     @property
     def parameters(self) -> Sequence[Tensor]:
-        """The parameters of both stages."""
+        """Return the parameters of both stages."""
         return [parameter for model in self.models.values() for parameter in model.parameters()]
 
     def compute(self, tokens: Tensor) -> Tensor | None:
@@ -110,14 +110,14 @@ class InterleavedPipeline(Strategy):
         return torch.stack(losses).mean().detach() if self.last else None
 
     def local_parameters(self) -> Iterator[LocalParameter]:
-        """Every stage once."""
+        """Return the parameters of every stage once."""
         for number, model in self.models.items():
             for name, parameter in model.named_parameters():
                 yield LocalParameter(name, parameter, 1, f"stage {number}")
 
 
 def _stage_class() -> Any:
-    """PyTorch's stage. With torch 2.11 it first sends to its neighbours, one on the same rank too, which gloo refuses."""
+    """Return PyTorch's stage class without its first exchange with neighbours on the same rank, which gloo refuses."""
     from torch.distributed.pipelining import PipelineStage
 
     class Stage(PipelineStage):

@@ -1,4 +1,4 @@
-"""Ranks of `multichip.parallelism`: training on one device first, then on all together in one mode after another."""
+"""Ranks of `multichip.parallelism`: train on one device first, then together in one mode after another."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """One training run: its mode, dtype and optimizer by name."""
+    """Training run: its mode, dtype and optimizer by name."""
 
     mode: str
     dtype: str
     optimizer: str
 
     def __str__(self) -> str:
-        """The run as it is named in reports."""
+        """Return the name of the run in reports."""
         return f"{self.mode}, {self.optimizer}, {self.dtype}"
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A training run on one device: the shape of its model, its optimizer and dtype."""
+    """Training run on one device: the shape of its model, its optimizer and dtype."""
 
     shape: str
     optimizer: str
@@ -56,7 +56,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The runs to make, in order, and their steps."""
+    """Settings: the runs in order, and their steps."""
 
     runs: tuple[TrainingRun, ...]
     steps: int
@@ -64,14 +64,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class RunBegun(Report):
-    """A run has begun on this rank."""
+    """Report: a run has begun on this rank."""
 
     run: TrainingRun
 
 
 @dataclass(frozen=True, slots=True)
 class RunRefused(Report):
-    """The stack does not support a run."""
+    """Report: the stack does not support a run."""
 
     run: TrainingRun
     reason: str
@@ -79,7 +79,7 @@ class RunRefused(Report):
 
 @dataclass(frozen=True, slots=True)
 class RunReport(Report):
-    """What came of a run on this rank."""
+    """Report of a run on this rank."""
 
     run: TrainingRun
     reference: Reference
@@ -89,7 +89,7 @@ class RunReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class DeviceReference(Report):
-    """A reference trained on this rank's device."""
+    """Report: a reference trained on this rank's device."""
 
     reference: Reference
     trace: TrainingTrace
@@ -97,30 +97,30 @@ class DeviceReference(Report):
 
 @dataclass(frozen=True, slots=True)
 class HostReference(Report):
-    """A reference trained in float64 on this rank's host."""
+    """Report: a reference trained in float64 on this rank's host."""
 
     reference: Reference
     trace: TrainingTrace
 
 
 class SingleDeviceRuns:
-    """Training runs on one device, by shape, optimizer and dtype, each made once."""
+    """Training runs on one device, by shape, optimizer and dtype, each run once."""
 
     def __init__(self, context: RankContext[Settings]) -> None:
         self.context = context
         self._trained: dict[Reference, dict[str, Tensor]] = {}
 
     def start(self, shape: ModelShape, dtype: torch.dtype) -> Decoder:
-        """The untrained model on this rank's device."""
+        """Return the untrained model on this rank's device."""
         model = build(self.context.accelerator.generator("parallelism", "weights", shape), shape)
         return model.to(dtype).to(self.context.device)
 
     def data(self, shape: ModelShape) -> list[Tensor]:
-        """The batches of all steps."""
+        """Return the batches of all steps."""
         return batches(self.context, shape, self.context.settings.steps)
 
     def train(self, shape: ModelShape, reference: Reference) -> Iterator[Report]:
-        """Train on one device, unless that has been done: a report of it, and, from one rank in turn, of the host."""
+        """Train on one device unless done before; report it, and one rank in turn also the host's reference."""
         if reference in self._trained:
             return
         on_host = len(self._trained) % self.context.world_size == self.context.rank  # all ranks have the same host
@@ -139,12 +139,12 @@ class SingleDeviceRuns:
         yield HostReference(reference, trace)
 
     def trained(self, reference: Reference) -> dict[str, Tensor]:
-        """The parameters after training on one device."""
+        """Return the parameters after training on one device."""
         return self._trained[reference]
 
 
 def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
-    """Make one run after the other: a report when it begins, and one of what came of it.
+    """Make one run after the other; report when it begins and how it ends.
 
     What the stack refuses is reported before it ends the group: the other ranks may wait in the middle of it.
     """
@@ -180,7 +180,7 @@ def _run(context: RankContext[Settings], references: SingleDeviceRuns, run: Trai
 
 
 def training_runs(modes: Sequence[str], dtypes: Sequence[str], optimizers: Sequence[str]) -> list[TrainingRun]:
-    """All runs, mode by mode. Raises ValueError for a name that is not known: no chip is to blame."""
+    """Return all runs, mode by mode. Raises ValueError for an unknown name, since no chip is to blame."""
     for setting, names, known in (("modes", modes, MODES), ("optimizers", optimizers, OPTIMIZERS)):
         for name in names:
             if name not in known:

@@ -1,4 +1,4 @@
-"""Ring attention: causal attention over parts of sequences; keys and values go around a ring of ranks, or are gathered."""
+"""Ring attention: causal attention over parts of sequences; keys and values pass around a ring, or are gathered."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Tensor = torch.Tensor
 
 
 class ContextParallelAttention(Attention):
-    """Attention of the small transformer over the tokens of all ranks; `rank` has the part of that number."""
+    """Attention of the small transformer over the tokens of all ranks; `rank` has the part with its number."""
 
     def __init__(self, size: Size, rank: int, ranks: int, *, ring: bool) -> None:
         super().__init__(size)
         self.rank, self.ranks, self.ring = rank, ranks, ring
 
     def forward(self, x: Tensor, turn: Pair, past: Pair | None) -> tuple[Tensor, Pair]:  # noqa: ARG002
-        """(B, T / ranks, width) to the same, and this rank's keys and values."""
+        """Map (B, T / ranks, width) to the same shape, and return this rank's keys and values."""
         query = rotate(self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2), turn)
         key = rotate(self.key(x).unflatten(-1, (self.key_heads, -1)).transpose(1, 2), turn)
         value = self.value(x).unflatten(-1, (self.key_heads, -1)).transpose(1, 2)
@@ -33,7 +33,7 @@ class ContextParallelAttention(Attention):
         )
 
     def _ring(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """One part of keys and values after the other, this rank's first, so that no row is ever without a key.
+        """Process one part of keys and values after the other, this rank's first, so that no row lacks a key.
 
         Softmax over parts: sums of weights and of weighted values, scaled to the largest score seen so far.
         """
@@ -57,14 +57,14 @@ class ContextParallelAttention(Attention):
         return (out / total).to(query.dtype)
 
     def _visible(self, length: int, part: int, parts: int, device: torch.device) -> Tensor:
-        """Which keys of so many parts, from `part` on, each query of this rank may see."""
+        """Return which keys of the parts from `part` on each query of this rank may see."""
         queries = torch.arange(self.rank * length, (self.rank + 1) * length).unsqueeze(1)
         keys = torch.arange(part * length, (part + parts) * length)
         return (keys <= queries).to(device)
 
 
 def over_ranks(attention: Attention, size: Size, rank: int, ranks: int, *, ring: bool) -> ContextParallelAttention:
-    """The same attention with the same parameters, over ranks."""
+    """Return the same attention with the same parameters, over ranks."""
     with torch.device("meta"):
         parallel = ContextParallelAttention(size, rank, ranks, ring=ring)
     for name in ("query", "key", "value", "output"):

@@ -1,4 +1,4 @@
-"""Modes of training by name: what each needs, and how its strategy is set up on a rank."""
+"""Modes of training by name: requirements of each, and how its strategy is set up on a rank."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SetUp = Callable[[RankContext, Decoder], Strategy]
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """Mode of training: one way to divide the work. `set_up` gets the whole model on the device, which it may change.
+    """Mode of training: a way to divide the work. `set_up` gets the whole model on the device, and may change it.
 
     Modes of `pairs` arrange the ranks in two rows, so there must be four or more, and an even number.
     """
@@ -44,7 +44,7 @@ class Mode:
     pairs: bool = False
 
     def obstacle(self, ranks: int) -> str | None:
-        """Return why so many ranks cannot be arranged so, or None."""
+        """Return why so many ranks do not suit this mode, or None."""
         if self.pairs and (ranks < 4 or ranks % 2):
             return f"it needs an even number of ranks, at least four; there are {ranks}"
         return "it needs at least two ranks" if ranks < 2 else None
@@ -93,7 +93,7 @@ def _pipeline(context: RankContext, model: Decoder, *, schedule: str) -> Strateg
 
 
 def _two_stages(context: RankContext, model: Decoder) -> Strategy:
-    """Half as many pipelines as ranks, of two stages each, whose experts are shared among the ranks of a stage."""
+    """Set up pipelines of two stages each, whose experts are shared among the ranks of a stage."""
     half = context.world_size // 2
     rows, pipes = _rows_and_columns(half)
     groups = _groups(rows, pipes)
@@ -104,7 +104,7 @@ def _two_stages(context: RankContext, model: Decoder) -> Strategy:
 
 
 def _ddp_pipeline(context: RankContext, model: Decoder) -> Strategy:
-    """Two pipelines of half as many stages as ranks."""
+    """Set up two pipelines of half as many stages as ranks."""
     half = context.world_size // 2
     pipes, copies = _rows_and_columns(half)
     groups = _groups(pipes, copies)
@@ -115,7 +115,7 @@ def _ddp_pipeline(context: RankContext, model: Decoder) -> Strategy:
 
 
 def _rows_and_columns(half: int) -> tuple[list[list[int]], list[list[int]]]:
-    """The ranks in two rows: those of each row, and the two of each column."""
+    """Return the ranks in two rows: those of each row, and the two of each column."""
     return [list(range(half)), list(range(half, 2 * half))], [[rank, rank + half] for rank in range(half)]
 
 

@@ -19,12 +19,12 @@ Step = Callable[[str], AbstractContextManager[None]]
 
 
 def unmarked(operation: str) -> AbstractContextManager[None]:  # noqa: ARG001
-    """The step where nobody watches: no mark is made."""
+    """Step context without a mark on a status board."""
     return nullcontext()
 
 
 def no_wait() -> None:
-    """The wait for a device that is the host: it is always done."""
+    """Do nothing: the host needs no synchronisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +45,22 @@ class LocalParameter:
 
     @property
     def local(self) -> Tensor:
-        """The elements that are here."""
+        """Return the local elements."""
         return local_part(self.parameter)
 
     def whole(self) -> Tensor:
-        """All elements to be compared, on the CPU. For a sharded one this is a collective: all ranks must call it."""
+        """Return all elements on the CPU. For a sharded parameter this is a collective: all ranks must call it."""
         tensor = self.parameter.full_tensor() if self.full else self.parameter  # type: ignore[attr-defined]
         return tensor.detach().cpu()
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """The part of a sharded tensor that is here; any other tensor as it is."""
+    """Return the local part of a sharded tensor; any other tensor unchanged."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 class Strategy(ABC):
-    """Base class of the ways to train a model on several ranks.
+    """Base class of strategies to train a model on several ranks.
 
     `compute` leaves the gradients of the mean loss of the whole batch, and returns this rank's share of the loss, None
     where the rank has none; every rank that has one has an equal share. `step` goes around whatever may block, and `wait`
@@ -73,11 +73,11 @@ class Strategy(ABC):
     @property
     @abstractmethod
     def parameters(self) -> Sequence[Tensor]:
-        """The parameters that the optimizer of this rank updates."""
+        """Return the parameters that this rank's optimizer updates."""
 
     @abstractmethod
     def compute(self, tokens: Tensor) -> Tensor | None:
-        """Forward and backward on a batch (B, T + 1) that all ranks get, on the device."""
+        """Run forward and backward on a batch (B, T + 1) on the device, which all ranks get."""
 
     def forward_backward(self, model: Callable[[Tensor], Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
         """Return the loss, and leave its gradients in the parameters."""
@@ -90,7 +90,7 @@ class Strategy(ABC):
         return found.detach()
 
     def optimizer(self, kind: type[torch.optim.Optimizer], settings: dict[str, Any]) -> torch.optim.Optimizer:
-        """The optimizer of the parameters that are here."""
+        """Return the optimizer of the local parameters."""
         # One group for each mesh: kernels that update many at once take no mixture of sharded and whole ones.
         groups: dict[Any, list[Tensor]] = {}
         for parameter in self.parameters:
@@ -99,26 +99,26 @@ class Strategy(ABC):
 
     @abstractmethod
     def local_parameters(self) -> Iterator[LocalParameter]:
-        """All parameters that are here."""
+        """Return all local parameters."""
 
 
 class SingleDevice(Strategy):
-    """One device, the whole batch: the reference for all others."""
+    """Single device with the whole batch: the reference for all other strategies."""
 
     def __init__(self, model: Decoder) -> None:
         self.model = model
 
     @property
     def parameters(self) -> Sequence[Tensor]:
-        """All of the model."""
+        """Return all parameters of the model."""
         return list(self.model.parameters())
 
     def compute(self, tokens: Tensor) -> Tensor | None:
-        """Forward and backward on the whole batch."""
+        """Run forward and backward on the whole batch."""
         return self.forward_backward(self.model, tokens[:, :-1], tokens[:, 1:])
 
     def local_parameters(self) -> Iterator[LocalParameter]:
-        """The whole model, once."""
+        """Return the whole model, once."""
         for name, parameter in self.model.named_parameters():
             yield LocalParameter(name, parameter, 1, "all")
 
@@ -134,5 +134,5 @@ def average_gradients(parameters: Sequence[Tensor], ranks: int, group: Any = Non
 
 
 def local_sequences(tokens: Tensor, rank: int, ranks: int) -> Tensor:
-    """The sequences of a batch that belong to a rank."""
+    """Return the sequences of a batch that belong to a rank."""
     return tokens[rank::ranks]

@@ -1,4 +1,4 @@
-"""Training run of one strategy for some steps on one rank: a trace of every step, and the parameters at the end."""
+"""Training run of one strategy on one rank: a trace of every step, and the parameters at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPTIMIZERS: Mapping[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class TrainingTrace:
-    """What each step of a training run gave on one rank.
+    """Trace of the steps of a training run on one rank.
 
     `losses` are this rank's shares, None where it has none; `squares` what it adds to the square of the gradient's norm,
     in float64; `replicas` the digests of what it holds, by what it has in common with other ranks.
@@ -42,7 +42,7 @@ class TrainingTrace:
 
 @dataclass(frozen=True, slots=True)
 class FinalParameters:
-    """The worst parameter at the end: its difference from the reference and its name; and digests as in `TrainingTrace`."""
+    """Worst parameter at the end: difference from the reference, and name; and digests as in `TrainingTrace`."""
 
     difference: float
     parameter: str
@@ -50,7 +50,7 @@ class FinalParameters:
 
 
 def batches(context: RankContext, shape: ModelShape, steps: int) -> list[Tensor]:
-    """The same token ids (batch, length + 1) for each step on every rank, on the CPU."""
+    """Return the same token ids (batch, length + 1) of each step on every rank, on the CPU."""
     sizes = shape.vocabulary, shape.batch, shape.length
     generator = context.accelerator.generator("parallelism", "tokens", *sizes)
     return [text(generator, shape.vocabulary, shape.batch, shape.length + 1) for _ in range(steps)]
@@ -87,7 +87,7 @@ def _numbered(step: Step, number: int, operation: str) -> AbstractContextManager
 
 
 def _squares(strategy: Strategy) -> Iterator[float]:
-    """In float64 on the CPU: in float32 the small gradients would vanish in the sum. Copies count once."""
+    """Return the sum of squares in float64 on the CPU: in float32 small gradients would vanish. Copies count once."""
     for local in strategy.local_parameters():
         found = gradient(local)
         if found is not None:
@@ -102,7 +102,7 @@ def _replicas(parameters: Iterator[LocalParameter]) -> dict[str, str]:
 
 
 def final_parameters(strategy: Strategy, reference: Mapping[str, Tensor]) -> FinalParameters:
-    """The worst parameter at the end by |found - reference| over the reference's root mean square; NaN and shapes first.
+    """Return the worst parameter at the end by |found - reference| over the reference's rms; NaN and shapes first.
 
     What PyTorch has sharded is gathered by all ranks, and then they must all have the same.
     """

@@ -1,4 +1,4 @@
-"""Activation checkpointing: a transformer that recomputes its blocks in the backward pass, compared with one that does not.
+"""Activation checkpointing: a transformer that recomputes its blocks in backward, compared with one that does not.
 
 Activation checkpointing trades work for memory: what a block computes the second time must be what it computed the first
 time, with the same dropout, under the same autocast. Only workers import this.
@@ -26,7 +26,7 @@ _DROPPED = 0.1
 
 @dataclass(slots=True)
 class Step:
-    """One step: the gradients by parameter, on the host, and what must be the same however they were come by.
+    """Result of one step: gradients by parameter on the host, and what must not depend on how they were computed.
 
     `left` and `lowered` are, for each block and each time that it ran, which elements dropout left, and what autocast was
     on. `following` are the random numbers that come after the step. `complaint` is torch's own, of tensors that were not
@@ -43,7 +43,7 @@ class Step:
 def steps(
     device: torch.device, weights: dict[str, Tensor], tokens: Tensor, seed: int, dtype: torch.dtype
 ) -> tuple[Step, dict[str, Step]]:
-    """The step of a model with these weights that keeps all, and the same step in each mode. `tokens` are ids (B, T).
+    """Yield the step of a model that keeps all activations, and the same step in each mode. `tokens` are ids (B, T).
 
     A dtype of less than 32 bits is autocast's, with parameters in float32. The host's random numbers go on as if none had
     been drawn. Raises NotImplementedError where the device has no such autocast, and what the device raises.
@@ -91,7 +91,7 @@ def _step(model: transformer.Transformer, tokens: Tensor, autocast: torch.dtype 
 
 
 def promises(kept: Step, step: Step) -> Iterator[tuple[str, bool]]:
-    """What running again must not change, and whether it did not, against the step that kept all."""
+    """Yield what recomputation must not change, and whether it did not, compared with the step that kept all."""
     if step.complaint is not None:
         yield f"torch finds no mismatch: {step.complaint}", False
     else:
@@ -104,7 +104,7 @@ def promises(kept: Step, step: Step) -> Iterator[tuple[str, bool]]:
 
 
 def gradient_error(kept: Step, step: Step) -> tuple[float, str]:
-    """The worst parameter's root mean square deviation over that of the gradient without it, and which parameter that is."""
+    """Return the worst parameter's rms deviation relative to its gradient without recomputation, and its name."""
     errors = {name: relative_error(step.gradients[name], want.double()) for name, want in kept.gradients.items()}
     worst = max(errors, key=errors.__getitem__)
     return errors[worst], worst

@@ -1,4 +1,4 @@
-"""Cases of scaled_dot_product_attention: masks, grouped heads, odd lengths, values of another width; forward and backward.
+"""Cases of scaled_dot_product_attention: masks, grouped heads, odd lengths, other value widths; forward and backward.
 
 The allowances follow the formula element by element. `fine` is the roundoff of the float32 accumulators, `coarse` that
 of the dtype: fused kernels round the probabilities to it before they meet the values, and so do their gradients.
@@ -24,7 +24,7 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One problem: batch, query heads, key heads, queries, keys, width of queries and keys, width of values, mask."""
+    """Shape of a problem: batch, query heads, key heads, queries, keys, width of queries and keys, of values, mask."""
 
     name: str
     batch: int
@@ -51,7 +51,7 @@ SHAPES = (
 
 
 def attention_cases(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case]:
-    """One case for each of SHAPES in this dtype."""
+    """Yield one case for each of SHAPES in this dtype."""
     for shape in SHAPES:
         yield _case(shape, dtype, generator)
 
@@ -100,7 +100,7 @@ def _mask(shape: Shape, dtype: torch.dtype, generator: torch.Generator) -> Tenso
 def attention_reference(
     query: Tensor, key: Tensor, value: Tensor, cotangent: Tensor, mask: Tensor | None, *, causal: bool
 ) -> list[tuple[Tensor, Tensor]]:
-    """softmax(q k^T / sqrt(d) + mask) v in float64 and its gradients, each with its allowance; (B, H, S, D) tensors.
+    """Compute softmax(q k^T / sqrt(d) + mask) v in float64 with its gradients and allowances; tensors (B, H, S, D).
 
     Query heads in groups share key heads. A query that may see no key gets 0, and so do its gradients.
     """
@@ -142,7 +142,7 @@ def attention_reference(
 
 
 def _per_group(gradient: Tensor, doubt: Tensor, group: int, coarse: float, tiny: float) -> tuple[Tensor, Tensor]:
-    """The sum over the query heads that share a key head, each of which may be rounded before."""
+    """Return the sum over query heads that share a key head, each of which may be rounded before."""
     if group == 1:
         return gradient, doubt
     doubt = doubt + coarse * gradient.abs() + tiny
@@ -151,7 +151,7 @@ def _per_group(gradient: Tensor, doubt: Tensor, group: int, coarse: float, tiny:
 
 
 def masked_row_violations(accelerator: Accelerator, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Yield]:
-    """Queries that may see no key, as padding makes them: torch gives 0; a NaN there poisons every gradient."""
+    """Count queries without a visible key that give something else than 0: a NaN there poisons every gradient."""
     query, key, value = (torch.randn(2, 2, 19, 32, generator=generator).to(dtype) for _ in range(3))
     mask = torch.rand(2, 1, 19, 19, generator=generator) < 0.5
     mask[..., 3] = True

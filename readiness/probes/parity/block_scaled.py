@@ -1,4 +1,4 @@
-"""Linear layers in 8-bit floats, scaled by blocks as DeepSeek-V3 was trained and is published.
+"""Linear layers in 8-bit floats with block scales, as DeepSeek-V3 is trained and published.
 
 Activations and gradients have a scale for every 128 values of a row, weights one for every 128 x 128 block, and the sums
 of products leave the matrix unit for float32 every 128 terms (DeepSeek-V3 technical report, arXiv 2412.19437, section
@@ -26,7 +26,7 @@ BLOCK = 128
 
 
 def cases(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case]:
-    """Forward, gradient of the input and gradient of the weight, each in three ways; then what conversions give."""
+    """Yield forward, input gradient and weight gradient, each in three ways; then conversions."""
     for name, rows, terms, columns in (("square", 256, 256, 256), ("long sums", 64, 4096, 128), ("one token", 1, 512, 256)):
         x, weight, upstream = (_drawn(*shape, generator) for shape in ((rows, terms), (columns, terms), (rows, columns)))
         yield from _products("forward", name, _by_row(x, dtype), _by_block(weight, dtype))
@@ -36,7 +36,7 @@ def cases(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case]:
 
 
 def conversions(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case]:
-    """Every code to float32; values between two codes, subnormal ones too; and what only moves values."""
+    """Yield conversions of every code to float32, of values between codes (also subnormal), and moves of values."""
     codes = torch.arange(256, dtype=torch.uint8)
     yield Case("cast", "every code", partial(_decoded, codes, dtype), [_exact("values", codes.view(dtype).float())])
     for name, move in _MOVES.items():
@@ -50,7 +50,7 @@ def conversions(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case
 
 
 def _drawn(rows: int, columns: int, generator: torch.Generator) -> Tensor:
-    """Values whose size differs from block to block: one scale for all would lose the small ones."""
+    """Draw values whose size differs between blocks: a single scale would lose the small ones."""
     sizes = torch.rand(-(-rows // BLOCK), -(-columns // BLOCK), generator=generator).mul(6).sub(3).exp()
     spread = sizes.repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1)[:rows, :columns]
     return torch.randn(rows, columns, generator=generator) * spread
@@ -58,22 +58,22 @@ def _drawn(rows: int, columns: int, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """Values (M, K) in 8 bits with their scales (M, K / 128), or (M / 128, K / 128) where blocks are square."""
+    """Scaled tensor: values (M, K) in 8 bits with scales (M, K / 128), or (M / 128, K / 128) for square blocks."""
 
     values: Tensor
     scales: Tensor
     square: bool
 
     def by_row(self) -> Tensor:
-        """Scales (M, K / 128), whatever the blocks."""
+        """Scales (M, K / 128), for either kind of blocks."""
         return self.scales.repeat_interleave(BLOCK, 0) if self.square else self.scales
 
     def wide(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Return what the values stand for."""
+        """Return the values that it represents."""
         return self.values.to(dtype) * self.by_row().to(dtype).repeat_interleave(BLOCK, 1)
 
     def to(self, device: torch.device) -> Scaled:
-        """The same there."""
+        """Return a copy on a device."""
         return Scaled(self.values.to(device), self.scales.to(device), self.square)
 
 
@@ -91,7 +91,7 @@ def _by_block(values: Tensor, dtype: torch.dtype) -> Scaled:
 
 
 def _products(what: str, name: str, left: Scaled, right: Scaled) -> Iterator[Case]:
-    """Left (M, K) times right (N, K) transposed: scaled in the unit, promoted block by block, and in bfloat16."""
+    """Yield left (M, K) times right (N, K) transposed: scaled in the unit, promoted block by block, and in bfloat16."""
     a, b = left.wide(), right.wide()
     reference, sizes = a @ b.t(), a.abs() @ b.abs().t()
     fine = BLOCK**0.5 * accumulation_roundoff(torch.float32) * sizes
@@ -112,7 +112,7 @@ _REFUSALS = re.compile(r"scal|support|layout|stride|major|not_supported|invalid_
 
 
 def _block_scaled(left: Scaled, right: Scaled, device: torch.device) -> Iterator[Tensor]:
-    """In one call. Where scales lie in memory is the stack's own affair: whichever layout it takes will do."""
+    """Compute the product in one call, with scales in any layout that the stack accepts."""
     scaled_mm = getattr(functional, "scaled_mm", None)
     if scaled_mm is None:
         raise NotImplementedError("not supported: this torch has no scaled_mm with block-wise scales")
@@ -137,7 +137,7 @@ def _block_scaled(left: Scaled, right: Scaled, device: torch.device) -> Iterator
 
 
 def _layouts(factor: Scaled) -> Iterator[Tensor]:
-    """Scales as they are; lying in memory column by column; and so with columns for multiples of four blocks.
+    """Yield the scales as they are, column by column in memory, and so with columns padded to multiples of four.
 
     Of square blocks also the other way round: a row for each block of the sum, in multiples of four (cuBLASLt, as torch
     2.10 and 2.11 ask for).
@@ -154,7 +154,7 @@ def _layouts(factor: Scaled) -> Iterator[Tensor]:
 
 
 def _promoted(left: Scaled, right: Scaled, device: torch.device) -> Iterator[Tensor]:
-    """128 terms at a time in the unit, scaled and added up in float32 outside of it."""
+    """Compute 128 terms at a time in the unit, scaled and added up in float32 outside of it."""
     a, b = left.to(device), right.to(device)
     first, second, one = a.by_row(), b.by_row(), torch.ones((), device=device)
     rows = len(a.values)
@@ -169,7 +169,7 @@ def _promoted(left: Scaled, right: Scaled, device: torch.device) -> Iterator[Ten
 
 
 def _dequantised(left: Scaled, right: Scaled, device: torch.device) -> Iterator[Tensor]:
-    """Both factors brought to bfloat16 by their scales, as where the weights alone are kept in 8 bits."""
+    """Convert both factors to bfloat16 by their scales, as if only weights were stored in 8 bits."""
     a, b = (factor.to(device).wide(torch.float32).to(torch.bfloat16) for factor in (left, right))
     yield a @ b.t()
 
@@ -205,7 +205,7 @@ def _exact(what: str, reference: Tensor) -> Expected:
 
 
 def _between(dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    """Finite codes, the middles between neighbours (to even), and what lies at random among them; both signs."""
+    """Return finite codes, midpoints between neighbours (rounded to even), and random values among them; both signs."""
     codes = torch.arange(256, dtype=torch.uint8).view(dtype).float()
     finite = torch.unique(codes[torch.isfinite(codes)])
     middles = (finite[1:] + finite[:-1]) / 2

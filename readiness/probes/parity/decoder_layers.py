@@ -1,4 +1,4 @@
-"""Decoder layers of three architectures, small, in plain torch: whether right operators also compose.
+"""Decoder layers of three architectures, small, in plain torch: do right operators also compose?
 
 Built from what their authors publish: Qwen3 (arXiv 2505.09388; grouped-query attention with norms of queries and keys),
 its mixture of experts (softmax over 128 experts, the chosen ones' weights normalised), DeepSeek-V3 (arXiv 2412.19437:
@@ -31,7 +31,7 @@ _GROUPS, _CHOSEN_GROUPS, _SCALE = 4, 2, 2.5
 
 @dataclass(slots=True)
 class Routing:
-    """Which experts work on each token (tokens, chosen): as chosen, or as somebody else has chosen before.
+    """Routing: the experts of each token (tokens, chosen), chosen here or given.
 
     They are the best by `scores` (tokens, experts); where there are `groups`, the best of a few groups of experts.
     """
@@ -42,7 +42,7 @@ class Routing:
     groups: int = 1
 
     def decide(self, scores: Tensor, count: int, groups: int = 1) -> Tensor:
-        """The best `count` of the scores, unless others are given."""
+        """Return the `count` experts with the best scores, unless they are given."""
         self.scores, self.groups = scores.detach(), groups
         if self.given is None:
             self.chosen = choose_experts(scores, count, groups=groups, best_groups=_CHOSEN_GROUPS)
@@ -52,7 +52,7 @@ class Routing:
 
 
 class GroupedAttention(nn.Module):
-    """Qwen3's: query heads share key heads, and both are normalised head by head before they are turned."""
+    """Attention of Qwen3: query heads share key heads, and both are normalised per head before the rotation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class GroupedAttention(nn.Module):
         self.query_norm, self.key_norm = Norm(_HEAD), Norm(_HEAD)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, width) to the same."""
+        """Map (B, T, width) to the same shape."""
         turn = angles(0, x.shape[1], _HEAD, x)
         query = rotate(self.query_norm(self.query(x).unflatten(-1, (_HEADS, -1))).transpose(1, 2), turn)
         key = rotate(self.key_norm(self.key(x).unflatten(-1, (_KEY_HEADS, -1))).transpose(1, 2), turn)
@@ -73,7 +73,7 @@ class GroupedAttention(nn.Module):
 
 
 class LatentAttention(nn.Module):
-    """DeepSeek-V3's: queries, and keys with values, go through a narrow layer; one turned key serves all heads."""
+    """Attention of DeepSeek-V3: queries, keys and values pass a narrow layer; one rotated key serves all heads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class LatentAttention(nn.Module):
         self.output = nn.Linear(_HEADS * _VALUE, _WIDTH, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, width) to the same."""
+        """Map (B, T, width) to the same shape."""
         turn = angles(0, x.shape[1], _TURNED, x)
         query = self.query_up(self.query_norm(self.query_down(x))).unflatten(-1, (_HEADS, -1)).transpose(1, 2)
         plain, turned = query.split([_PLAIN, _TURNED], -1)
@@ -99,12 +99,12 @@ class LatentAttention(nn.Module):
 
 
 def _interleaved(x: Tensor, turn: Pair) -> Tensor:
-    """Rotary positions where neighbours, not halves, are turned against each other."""
+    """Apply rotary positions that rotate neighbours, not halves."""
     return rotate(x.view(*x.shape[:-1], -1, 2).transpose(-1, -2).flatten(-2), turn)
 
 
 class Gated(nn.Module):
-    """A gated feed-forward (SwiGLU)."""
+    """Gated feed-forward (SwiGLU)."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -112,12 +112,12 @@ class Gated(nn.Module):
         self.down = nn.Linear(hidden, _WIDTH, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) to the same."""
+        """Map (..., width) to the same shape."""
         return self.down(functional.silu(self.gate(x)) * self.up(x))  # type: ignore[no-any-return]
 
 
 class Experts(nn.Module):
-    """Experts of which a few work on each token. `sigmoid` gates are DeepSeek-V3's, else a softmax's are Qwen3's."""
+    """Experts of which a few work on each token. DeepSeek-V3 has `sigmoid` gates, Qwen3 softmax."""
 
     def __init__(self, *, sigmoid: bool) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Experts(nn.Module):
         self.shared = Gated(_EXPERT_HIDDEN) if sigmoid else None
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
-        """(B, T, width) to the same; which experts worked is told to `routing`."""
+        """Map (B, T, width) to the same shape; record the experts in `routing`."""
         tokens = x.flatten(0, 1)
         scores = gate_scores(self.router(tokens), sigmoid=self.bias is not None)
         if self.bias is None:
@@ -154,7 +154,7 @@ class Layer(nn.Module):
         self.attention, self.feed = attention, feed
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
-        """(B, T, width) to the same."""
+        """Map (B, T, width) to the same shape."""
         x = x + self.attention(self.attention_norm(x))
         normal = self.feed_norm(x)
         fed = self.feed(normal, routing) if isinstance(self.feed, Experts) else self.feed(normal)
@@ -169,7 +169,7 @@ ARCHITECTURES: Mapping[str, Callable[[], Layer]] = {
 
 
 def build(name: str, generator: torch.Generator) -> Layer:
-    """A layer in float32 on the CPU with weights drawn from `generator` alone."""
+    """Return a layer in float32 on the CPU with weights drawn from `generator`."""
     with torch.device("meta"):
         layer = ARCHITECTURES[name]()
     layer.to_empty(device="cpu")
@@ -183,7 +183,7 @@ def build(name: str, generator: torch.Generator) -> Layer:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What one pass gave, on the host: the result, the gradients by name, and how tokens were dealt out."""
+    """Result of one pass on the host: output, gradients by name, and the routing of tokens."""
 
     output: Tensor
     gradients: Mapping[str, Tensor]
@@ -193,7 +193,7 @@ class Passed:
 def run(
     layer: Layer, x: Tensor, cotangent: Tensor, device: torch.device, dtype: torch.dtype, given: Tensor | None
 ) -> Passed:
-    """Forward and backward in this dtype on this device. `given` are experts that were chosen elsewhere."""
+    """Run forward and backward in this dtype on this device. `given` are experts that were chosen elsewhere."""
     moved = copy.deepcopy(layer).to(dtype).to(device)
     inputs = x.to(dtype).to(device).detach().clone().requires_grad_()
     routing = Routing(given)
@@ -205,7 +205,7 @@ def run(
 
 
 def misrouted(passed: Passed, reference: Passed, slack: float) -> float:
-    """The share of tokens that went to an expert whose score in float64 is worse by more than `slack` than it need be.
+    """Return the share of tokens routed to an expert whose float64 score is worse by more than `slack` than it need be.
 
     Groups are chosen by sums of two scores, so twice as much there: any groups will do that are as good up to that.
     """
@@ -226,7 +226,7 @@ def misrouted(passed: Passed, reference: Passed, slack: float) -> float:
 
 
 def _well_chosen(chosen: Tensor, scores: Tensor, slack: float) -> Tensor:
-    """For each token whether none of the chosen is worse by more than `slack` than the best would be."""
+    """Return for each token if none of its experts is worse by more than `slack` than the best choice."""
     chosen_scores = scores.gather(-1, chosen).sort(-1, descending=True).values
     due = scores.topk(chosen.shape[-1], -1).values
     return (chosen_scores >= due - slack).all(-1)

@@ -1,4 +1,4 @@
-"""Determinism: the same computation repeated in changing circumstances, every bit compared."""
+"""Determinism: the same computation repeated in changing conditions, every bit compared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def operations(accelerator: Accelerator, dtype: torch.dtype) -> Iterator[tuple[str, Repeat]]:
-    """Names and computations whose results, moved to the host, must be the same bits each time."""
+    """Yield names and computations whose results, moved to the host, must have the same bits each time."""
     draw = accelerator.generator("determinism", dtype)
     device = accelerator.device
 
@@ -60,7 +60,7 @@ def operations(accelerator: Accelerator, dtype: torch.dtype) -> Iterator[tuple[s
 
 
 def disturb(accelerator: Accelerator, turn: int) -> None:
-    """Other work in between, of another size each time, so that memory, caches and schedules are not what they were."""
+    """Run other work in between, of a different size each time, so that memory, caches and schedules change."""
     size = 40 + 37 * turn
     noise = torch.randn(size, 128, generator=accelerator.generator("disturb", turn)).to(accelerator.device)
     (noise @ noise.mT).sum()
@@ -69,7 +69,7 @@ def disturb(accelerator: Accelerator, turn: int) -> None:
 
 
 def obeys(repeat: Repeat) -> bool:
-    """True if torch does this where it must not do it otherwise than deterministically: it says so where it cannot.
+    """True if torch runs this under strict deterministic algorithms, without refusing it.
 
     Where it is only warned (`deterministic`), it leaves attention as it is, though it could do it. Raises what is raised.
     """
@@ -85,7 +85,7 @@ def obeys(repeat: Repeat) -> bool:
 
 @contextlib.contextmanager
 def deterministic(wanted: bool, *, strict: bool = False) -> Iterator[list[str]]:
-    """Ask torch for deterministic algorithms, or not to; the list fills with what it says it has none for.
+    """Enable or disable deterministic algorithms within the block; the list collects torch's warnings about missing ones.
 
     With `strict` it raises instead. cuBLAS has none unless its workspace was fixed before the first product of the process
     (docs.pytorch.org, use_deterministic_algorithms); whoever has fixed it otherwise keeps that.

@@ -1,4 +1,4 @@
-"""Cases of matrix products and of reductions, each with its float64 result and the bound of an honest summation."""
+"""Cases of matrix products and reductions, with float64 results and the bound of a correct summation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tensor = torch.Tensor
 
 
 def product_cases(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case]:
-    """Products of many shapes and layouts in one dtype: long sums, odd sizes, transposed, sliced and batched inputs.
+    """Yield products of many shapes and layouts: long sums, odd sizes, transposed, sliced and batched inputs.
 
     The factors are drawn on the CPU in the dtype itself, so that the reference multiplies the very same values.
     """
@@ -72,7 +72,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Case:
 
 
 def _scaled_cases(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case]:
-    """Products of 8-bit floats with one scale for each factor, summed wider and delivered in bfloat16."""
+    """Yield products of 8-bit floats with one scale per factor, summed wider and returned in bfloat16."""
     for name, rows, terms, columns in (("square", 64, 64, 64), ("long sums", 64, 4096, 64)):
         a = torch.randn(rows, terms, generator=generator).to(dtype)
         b = torch.randn(columns, terms, generator=generator).to(dtype).t()
@@ -97,7 +97,7 @@ def _expected(reference: Tensor, allowance: Tensor, dtype: torch.dtype, *, scale
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:
-    """On the device with the same strides and offset: a plain copy would make it contiguous."""
+    """Move to the device with the same strides and offset: a plain copy would be contiguous."""
     if tensor.is_contiguous() and tensor.storage_offset() == 0:
         return tensor.to(device)
     storage = torch.as_strided(tensor, (tensor.untyped_storage().nbytes() // tensor.itemsize,), (1,), 0).to(device)
@@ -108,7 +108,7 @@ Reduce = Callable[[Tensor], Tensor]
 
 
 def reduction_cases(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case]:
-    """Sums and their like over long, cancelling, offset and strided inputs, in one dtype."""
+    """Yield sums and other reductions over long, cancelling, offset and strided inputs, in one dtype."""
     for name, x, dim in _reduction_inputs(dtype, generator):
         host = on_host(x)
         terms = host.numel() if dim is None else math.prod(host.shape[axis] for axis in dim)
@@ -149,7 +149,7 @@ def _reduction_inputs(
 def _reductions(
     x: Tensor, axes: tuple[int, ...], terms: int, dtype: torch.dtype
 ) -> Iterator[tuple[str, Reduce, Tensor, Tensor]]:
-    """Operator, how it is called, its float64 result and its allowance, for one input in float64."""
+    """Yield operator, call, float64 result and allowance, for one input in float64."""
     fine, coarse = accumulation_roundoff(dtype), unit_roundoff(dtype)
     walk = math.sqrt(terms) * fine
     magnitude = x.abs().sum(axes)

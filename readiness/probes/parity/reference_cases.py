@@ -1,4 +1,4 @@
-"""Reference cases: put a device through computations whose results are known in float64."""
+"""Reference cases: run computations with known float64 results on a device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORWARD, BACKWARD, PARAMETERS = "forward", "backward", "parameters"
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """One tensor that a case must produce: its float64 reference, and how far an honest result may be off, absolutely.
+    """Expected tensor of a case: its float64 reference and the allowed absolute error.
 
     `allowance` is what `numerics.bound_ratio` takes as its unit. Without one there is no ratio for this tensor.
     `scaled` is False where cancellation leaves so little that an error relative to the result says nothing.
@@ -37,7 +37,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One computation. `compute` takes the device and yields the expected tensors in their order, stage by stage."""
+    """Computation of a case. `compute` takes the device and yields the expected tensors in order, step by step."""
 
     op: str
     name: str
@@ -53,7 +53,7 @@ class _CaseStats:
 
 
 def run_cases(accelerator: Accelerator, cases: Iterable[Case], *, phases: bool = False, **labels: str) -> Iterator[Yield]:
-    """A row for each tensor of each case, then for each operator (and phase) its measurements over all its cases.
+    """Yield a row for each tensor of each case, then for each operator (and phase) the measurements over all its cases.
 
     `supported`: the share of its cases that the device could compute at all. `bound_ratio`: the worst element of all
     cases in units of its allowance. `relative_error`: the worst case's root mean square deviation over that of the
@@ -109,7 +109,7 @@ def _compare(out: torch.Tensor, expected: Expected, stats: _CaseStats, where: st
 
 
 def dtype_named(name: str, *, floating: bool = True) -> torch.dtype:
-    """`torch.bfloat16` for `bfloat16`. Raises UsageError for a name that torch does not have, or one not floating."""
+    """Return `torch.bfloat16` for `bfloat16`. Raises UsageError for an unknown or non-floating name."""
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype) or (floating and not dtype.is_floating_point):
         kind = "floating dtype" if floating else "dtype"

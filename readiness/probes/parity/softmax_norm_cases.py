@@ -24,7 +24,7 @@ EPSILON = 1e-6
 
 
 def softmax_cases(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case]:
-    """Softmax and log_softmax over long, offset, strided and partly masked rows."""
+    """Yield softmax and log_softmax over long, offset, strided and partly masked rows."""
 
     def normal(*shape: int, scale: float = 1.0, offset: float = 0.0) -> Tensor:
         return (torch.randn(*shape, generator=generator) * scale + offset).to(dtype)
@@ -81,7 +81,7 @@ def _log_softmax(name: str, x: Tensor, axis: int, cotangent: Tensor) -> Case:
 
 
 def norm_cases(dtype: torch.dtype, generator: torch.Generator) -> Iterator[Case]:
-    """layer_norm and rms_norm over long rows, many rows, offset rows and rows of very different size."""
+    """Yield layer_norm and rms_norm over long, many, offset and differently scaled rows."""
 
     def normal(*shape: int, scale: float = 1.0, offset: float = 0.0) -> Tensor:
         return (torch.randn(*shape, generator=generator) * scale + offset).to(dtype)
@@ -169,7 +169,7 @@ def _differentiable(
     result: tuple[Tensor, Tensor],
     gradients: list[tuple[Tensor, Tensor]],
 ) -> Case:
-    """A case of one forward result and the gradients of its inputs; each reference comes with its allowance."""
+    """Return a case of a forward result and the gradients of its inputs, each with its allowance."""
     dtype = cotangent.dtype
 
     def compute(device: torch.device) -> Iterator[Tensor]:
@@ -188,7 +188,7 @@ def _differentiable(
 
 
 def masked_row_violations(accelerator: Accelerator, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Yield]:
-    """Softmax of rows that are -inf throughout: NaN by the formula, 0 where a stack knows better, never anything else."""
+    """Count softmax rows of only -inf that give neither NaN (by the formula) nor 0."""
     x = torch.randn(12, 67, generator=generator).to(dtype)
     masked = torch.arange(12) % 3 == 0
     x[masked] = -math.inf

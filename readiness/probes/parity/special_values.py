@@ -22,7 +22,7 @@ SIDE = 64
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A question: what the device is to compute from `inputs`, and the only right answer, both given on the CPU."""
+    """Feature of arithmetic: a computation on `inputs` and its only right result, both on the CPU."""
 
     kind: str
     name: str
@@ -32,7 +32,7 @@ class Feature:
 
 
 def features(dtype: torch.dtype) -> Iterator[Feature]:
-    """All questions that concern this dtype."""
+    """Return all features of this dtype."""
     if not dtype.is_floating_point:
         yield from _integers(dtype)
         return
@@ -52,7 +52,7 @@ def _matrix(dtype: torch.dtype, *entries: tuple[int, int, float], fill: float = 
 
 
 def _steps(dtype: torch.dtype, *counts: int) -> Tensor:
-    """Multiples of the smallest subnormal, written as bits: arithmetic on a host that flushes them would lose them.
+    """Return multiples of the smallest subnormal, written as bits, since a host may flush them in arithmetic.
 
     Exact up to twice the smallest normal number, which is `_normal(dtype)` steps.
     """
@@ -66,7 +66,7 @@ def _normal(dtype: torch.dtype) -> int:
 
 
 def _tiny_matrix(dtype: torch.dtype, count: int) -> Tensor:
-    """Zeros but for one entry of so many steps."""
+    """Return zeros except for one entry of so many subnormal steps."""
     flat = _steps(dtype, *([0] * (3 * SIDE + 5)), count, *([0] * (SIDE * SIDE - 3 * SIDE - 6)))
     return flat.reshape(SIDE, SIDE)
 

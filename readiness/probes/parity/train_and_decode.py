@@ -1,4 +1,4 @@
-"""The small transformer trained and decoded twice: on the device, and in float64 on the host."""
+"""Training and decoding of the small transformer, on the device and in float64 on the host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """How a training went: each step's loss, and the gradients of the first step by parameter, on the host."""
+    """Result of a training: the loss of each step, and the first step's gradients by parameter, on the host."""
 
     losses: tuple[float, ...]
     gradients: dict[str, Tensor]
@@ -33,7 +33,7 @@ def train(
     rate: float = 0.2,
     momentum: float = 0.9,
 ) -> TrainingRun:
-    """Train the model, moved to the device, one step on each batch of token ids; autocast lowers the forward pass.
+    """Train the model, moved to the device, one step per batch of token ids; autocast lowers the forward pass.
 
     Plain gradient descent with momentum: an adaptive optimizer divides each gradient by its own size, which would hide a
     gradient that is wrong by a factor and blow up the roundoff of those that are nearly zero.
@@ -56,7 +56,7 @@ def train(
 
 @contextlib.contextmanager
 def lowered(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
-    """Autocast to the dtype; NotImplementedError where torch would only warn and go on in full precision."""
+    """Autocast to the dtype. Raises NotImplementedError if torch would only warn and use full precision."""
     if dtype is None:
         yield
         return
@@ -68,13 +68,13 @@ def lowered(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
 
 
 def gradient(parameter: Tensor) -> Tensor:
-    """The gradient on the host; one that never came is as wrong as NaN."""
+    """Return the gradient on the host; a missing one counts as NaN."""
     return torch.full(parameter.shape, torch.nan) if parameter.grad is None else parameter.grad.detach().cpu().clone()
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Greedy decoding: the tokens chosen (B, N), and the logits each was chosen from (B, N, vocabulary), on the host."""
+    """Result of greedy decoding on the host: tokens (B, N), and the logits of each choice (B, N, vocabulary)."""
 
     tokens: Tensor
     logits: Tensor
@@ -82,7 +82,7 @@ class Decoded:
 
 @torch.no_grad()
 def decode(model: Transformer, prompt: Tensor, count: int) -> Decoded:
-    """`count` tokens after the prompt (B, T), each the most likely one, one position at a time through the cache."""
+    """Decode `count` tokens after the prompt (B, T), each the most likely one, one position at a time with the cache."""
     cache: Cache | None = None
     given, tokens, seen = prompt, [], []
     for _ in range(count):
@@ -95,7 +95,7 @@ def decode(model: Transformer, prompt: Tensor, count: int) -> Decoded:
 
 @torch.no_grad()
 def forward(model: Transformer, prompt: Tensor, chosen: Tensor) -> Tensor:
-    """The logits (B, N, vocabulary), on the host, that the chosen tokens should have come from; one pass, no cache."""
+    """Return the logits (B, N, vocabulary) on the host that the tokens should come from: one pass, no cache."""
     sequence = torch.cat([prompt, chosen[:, :-1].to(prompt.device)], 1)
     logits: Tensor = model(sequence)[0][:, prompt.shape[1] - 1 :]
     return logits.cpu()
@@ -116,12 +116,12 @@ def disagreements(chosen: Tensor, reference: Tensor, dtype: torch.dtype, doubt: 
 
 
 def loss_difference(training_run: TrainingRun, reference: TrainingRun) -> float:
-    """The worst |loss - reference| / |reference| over the steps; infinite where a loss is no finite number."""
+    """Return the worst |loss - reference| / |reference| over the steps; infinite for a loss that is not finite."""
     pairs = zip(training_run.losses, reference.losses, strict=True)
     return max(abs(have - want) / abs(want) if math.isfinite(have) else math.inf for have, want in pairs)
 
 
 def decrease(training_run: TrainingRun) -> float:
-    """The mean of the last three losses over the first; infinite where the first is no positive number."""
+    """Return the mean of the last three losses over the first; infinite if the first is not positive."""
     last = training_run.losses[-3:]
     return sum(last) / len(last) / training_run.losses[0] if training_run.losses[0] > 0 else math.inf

@@ -1,4 +1,4 @@
-"""A small decoder-only language model, built like today's large ones.
+"""Small decoder-only language model with the architecture of current large ones.
 
 RMS norm before each block, rotary positions, grouped-query attention through `scaled_dot_product_attention`, a gated
 feed-forward (SwiGLU), output tied to nothing. Random weights: what is compared is arithmetic, not skill.
@@ -21,7 +21,7 @@ Cache = list[Pair]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large the model is. `width` is divided among `heads`; `key_heads` of them have keys and values."""
+    """Size of the model. `width` is divided among `heads`; `key_heads` is the number of key and value heads."""
 
     vocabulary: int = 192
     width: int = 64
@@ -32,21 +32,21 @@ class Size:
 
 
 class Norm(nn.Module):
-    """Root mean square normalisation of the last dimension, worked out in at least float32."""
+    """Root mean square normalisation of the last dimension, computed in at least float32."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) to the same."""
+        """Map (..., width) to the same shape."""
         wide = x if x.dtype == torch.float64 else x.float()
         size = wide.square().mean(-1, keepdim=True)
         return (wide * torch.rsqrt(size + 1e-6)).to(x.dtype) * self.weight
 
 
 class Attention(nn.Module):
-    """Causal attention whose query heads share key heads in groups, with rotary positions."""
+    """Causal attention with grouped query heads and rotary positions."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(size.heads * head, size.width, bias=False)
 
     def forward(self, x: Tensor, turn: Pair, past: Pair | None) -> tuple[Tensor, Pair]:
-        """(B, T, width) to the same, and the keys and values of all positions so far."""
+        """Map (B, T, width) to the same shape, and return keys and values of all positions so far."""
         query = rotate(self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2), turn)
         key = rotate(self.key(x).unflatten(-1, (self.key_heads, -1)).transpose(1, 2), turn)
         value = self.value(x).unflatten(-1, (self.key_heads, -1)).transpose(1, 2)
@@ -82,7 +82,7 @@ class Block(nn.Module):
         self.down = nn.Linear(size.hidden, size.width, bias=False)
 
     def forward(self, x: Tensor, turn: Pair, past: Pair | None) -> tuple[Tensor, Pair]:
-        """(B, T, width) to the same, and the layer's keys and values."""
+        """Map (B, T, width) to the same shape, and return the layer's keys and values."""
         attended, cache = self.attention(self.attention_norm(x), turn, past)
         x = x + attended
         normal = self.feed_norm(x)
@@ -90,7 +90,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Token ids (B, T) to logits (B, T, vocabulary)."""
+    """Decoder from token ids (B, T) to logits (B, T, vocabulary)."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Transformer(nn.Module):
         return logits
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
-        """Logits and the cache that the next tokens go on from. Several tokens at once only where `cache` is None."""
+        """Return logits and the cache for the next tokens. Several tokens at once only if `cache` is None."""
         start = cache[0][0].shape[2] if cache else 0
         x = self.embedding(tokens)
         turn = angles(start, tokens.shape[1], self.size.width // self.size.heads, x)
@@ -120,28 +120,28 @@ class Transformer(nn.Module):
         return self.head(self.norm(x)), kept
 
     def loss(self, tokens: Tensor) -> Tensor:
-        """Mean cross entropy of each next token, in at least float32."""
+        """Return the mean cross entropy of each next token, in at least float32."""
         logits, _ = self(tokens[:, :-1])
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
 
 def angles(start: int, count: int, width: int, like: Tensor) -> Pair:
-    """Cosines and sines (count, width / 2) of the positions from `start` on, made on the host, in the dtype of `like`."""
+    """Return cosines and sines (count, width / 2) of positions from `start` on, computed on the host, like `like`."""
     rates = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     turns = torch.arange(start, start + count, dtype=torch.float64).unsqueeze(1) * rates
     return turns.cos().to(like.dtype).to(like.device), turns.sin().to(like.dtype).to(like.device)
 
 
 def rotate(x: Tensor, turn: Pair) -> Tensor:
-    """Rotary positions: the halves of each head (B, H, T, width) turned against each other."""
+    """Apply rotary positions: rotate the halves of each head (B, H, T, width) against each other."""
     first, second = x.chunk(2, -1)
     cosine, sine = (table.to(x.dtype) for table in turn)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
 
 
 def build(generator: torch.Generator, size: Size | None = None) -> Transformer:
-    """A model in float32 on the CPU with weights drawn from `generator` alone."""
+    """Return a model in float32 on the CPU with weights drawn from `generator`."""
     size = size or Size()
     with torch.device("meta"):
         model = Transformer(size)
@@ -157,7 +157,7 @@ def build(generator: torch.Generator, size: Size | None = None) -> Transformer:
 
 
 def text(generator: torch.Generator, vocabulary: int, batch: int, length: int) -> Tensor:
-    """Token ids (batch, length) that can be learned: each follows from the one before by a fixed step, with a few slips."""
+    """Return learnable token ids (batch, length): each follows from the last by a fixed step, with a few errors."""
     start = torch.randint(vocabulary, (batch, 1), generator=generator)
     steps = 7 + torch.randint(2, (batch, 1), generator=generator)
     tokens = (start + steps * torch.arange(length)) % vocabulary
@@ -166,7 +166,7 @@ def text(generator: torch.Generator, vocabulary: int, batch: int, length: int) -
 
 
 def copy(weights: Mapping[str, Tensor], dtype: torch.dtype, size: Size | None = None) -> Transformer:
-    """A model of its own on the CPU with these weights, in this dtype."""
+    """Return a copy of the model on the CPU in this dtype."""
     with torch.device("meta"):
         model = Transformer(size or Size())
     values = {name: weight.detach().cpu().to(dtype, copy=True) for name, weight in weights.items()}

@@ -1,1 +1,1 @@
-"""What the checks of several chips share: placement of ranks, known all-reduces, process groups, message sizes."""
+"""Shared by the checks of several chips: placement of ranks, known all-reduces, process groups, message sizes."""

@@ -1,4 +1,4 @@
-"""Timings of one kind of call, repeated: the best early and late ones, and those that took far longer than usual.
+"""Timings of one kind of call: the best early and late ones, and unusually long ones.
 
 The best times show what the device and the link can do; means would show who else uses this machine. Pure.
 """
@@ -17,14 +17,14 @@ QUANTILES = (0.0, 0.25, 0.5)
 
 
 def quantiles(seconds: Sequence[float]) -> tuple[float, ...]:
-    """Those of `QUANTILES`, of one time at least."""
+    """Return the `QUANTILES` of at least one time."""
     ordered = sorted(seconds)
     return tuple(ordered[int(share * (len(ordered) - 1))] for share in QUANTILES)
 
 
 @dataclass(frozen=True, slots=True)
 class TimingSummary:
-    """Figures of many calls, in seconds. `first` and `last` are (best time, calls) of the first and last quarter.
+    """Summary of many calls, in seconds. `first` and `last` are (best time, calls) of the first and last quarter.
 
     `interruptions` are (number, when it began, seconds) of the calls that took longer than `limit`.
     """
@@ -40,7 +40,7 @@ class TimingSummary:
 
 @dataclass(slots=True)
 class CallTimings:
-    """The calls that one rank timed: number within the kind, when it began, and how long it took, in seconds."""
+    """Timings of one rank's calls: number within the kind, start, and duration, in seconds."""
 
     calls: list[tuple[int, float, float]] = field(default_factory=list)
 
@@ -50,7 +50,7 @@ class CallTimings:
 
     @property
     def quarters(self) -> tuple[list[float], list[float]]:
-        """How long the calls took in the first and in the last quarter of the time.
+        """Durations of the calls in the first and in the last quarter of the time.
 
         Of the time, not of the calls: where calls become slow, the slow ones fill the last quarter.
         """
@@ -61,12 +61,12 @@ class CallTimings:
 
     @property
     def speed_kept(self) -> float:
-        """The best time of the first quarter over that of the last."""
+        """Return the best time of the first quarter over that of the last."""
         first, last = self.quarters
         return min(first) / min(last)
 
     def summary(self, interruption_s: float) -> TimingSummary:
-        """The figures for a report. The limit of an interruption is `interruption_s` or `FAR_LONGER` medians."""
+        """Return the summary. An interruption is longer than `interruption_s` or `FAR_LONGER` medians."""
         seconds = [duration for _, _, duration in self.calls]
         median = statistics.median(seconds)
         first, last = self.quarters

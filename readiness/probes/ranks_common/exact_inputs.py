@@ -1,4 +1,4 @@
-"""Inputs of collectives, drawn so that every rank knows all of them, and with them the right answer.
+"""Exact inputs of collectives: every rank can draw all of them and so knows the right answer.
 
 Inputs are random integers that depend on the position, the rank and the run's seed, so small that every order of adding
 them up is exact in the type at hand. A constant input would not show chunks that were swapped, and the common way out,
@@ -22,7 +22,7 @@ _POOLS: dict[tuple[int, int, int, int], torch.Tensor] = {}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One call of a collective: what this rank puts in and must hold afterwards (both on the CPU), and the call itself.
+    """One call of a collective: this rank's input and expected output (both on the CPU), and the call itself.
 
     `call` gets the input and the output, which are the same buffer where `in_place`. It is not `defined` what the output
     holds where the operation promises nothing: a reduction to one rank leaves the others' as it likes. `function` is the
@@ -39,7 +39,7 @@ class Case:
 
 
 def real_dtypes(names: Sequence[str]) -> tuple[str, ...]:
-    """The names of types, if all are known and of numbers that have an order. Raises ValueError: no rank is to blame."""
+    """Return the names of types, if all are known and ordered. Raises ValueError: no rank is to blame."""
     for name in names:
         dtype = getattr(torch, name, None)
         if not isinstance(dtype, torch.dtype) or dtype.is_complex or dtype is torch.bool:
@@ -48,7 +48,7 @@ def real_dtypes(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def largest_exact(dtype: torch.dtype) -> int:
-    """The number up to which the type holds all integers exactly; capped where more would show nothing.
+    """Return the largest number up to which the type holds all integers exactly, capped where more show nothing.
 
     No input reaches it.
     """
@@ -57,19 +57,19 @@ def largest_exact(dtype: torch.dtype) -> int:
 
 
 def exact(values: torch.Tensor) -> torch.Tensor:
-    """The values in a type of the CPU that holds them all and compares."""
+    """Return the values in a CPU type that holds them all and can be compared."""
     return values.double() if values.dtype.is_floating_point else values.long()
 
 
 def exact_sum(parts: Iterable[torch.Tensor]) -> torch.Tensor:
-    """The sum of parts of one type, in that type, without rounding on the way."""
+    """Return the sum of parts in their type, without intermediate rounding."""
     every = list(parts)
     return torch.stack([exact(values) for values in every]).sum(0).to(every[0].dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Inputs of all ranks to one operation; each rank can draw all of them and so knows the right answer.
+    """Inputs of all ranks to one operation; each rank can draw all of them.
 
     `size` is the number of elements of one rank's buffer; where that holds a part for each rank, the parts are smaller.
     `groups` are process groups of torch.distributed by kind and ranks.
@@ -84,16 +84,16 @@ class Inputs:
     limit: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Set the limit below which inputs and results stay."""
+        """Set the limit of inputs and results."""
         object.__setattr__(self, "limit", largest_exact(self.dtype))
 
     @property
     def part_size(self) -> int:
-        """Elements of the part that goes to one rank; whole buffers for each would grow with the square of the ranks."""
+        """Elements of one rank's part; whole buffers for each would grow with the square of the ranks."""
         return -(-self.size // self.context.world_size)
 
     def values(self, rank: int, numel: int, part: object = "", *, summed: bool = False) -> torch.Tensor:
-        """A rank's input of `numel` elements. With `summed`, every partial sum over all ranks is exact in the type."""
+        """Return a rank's input of `numel` elements. With `summed`, every partial sum is exact in the type."""
         world_size = self.context.world_size
         # One below the limit, which fills guards and outputs beforehand: an element that was never written is seen.
         most = max(1, (self.limit - 1) // world_size) if summed else self.limit - 1
@@ -106,7 +106,7 @@ class Inputs:
         return drawn.to(self.dtype)
 
     def _drawn(self, lowest: int, most: int, numel: int, generator: torch.Generator) -> torch.Tensor:
-        """Random integers: a slice, at a random place, of many that were drawn once.
+        """Return random integers: a random slice of many that were drawn once.
 
         Every rank makes the inputs of all ranks: drawing each of them anew would take most of the check's time.
         """
@@ -119,15 +119,15 @@ class Inputs:
         return _POOLS[key][place : place + numel].clone()
 
     def generator(self, *labels: object) -> torch.Generator:
-        """A generator for what is drawn otherwise; the same on every rank for the same labels."""
+        """Return a random generator that is the same on every rank for the same labels."""
         own = (self.operation, self.dtype, self.size, self.round)
         return self.context.accelerator.generator("collectives", *own, *labels)
 
     def some_ranks(self, rank: int, numel: int, most: int) -> torch.Tensor:
-        """The positions at which this rank takes part, if at most `most` ranks may at each; they take turns."""
+        """Return the positions at which this rank takes part, if at most `most` ranks may at each; they take turns."""
         turns = -(-self.context.world_size // most)
         return (torch.arange(numel) + rank) % turns == 0
 
     def all_values(self, numel: int, *, summed: bool = False) -> list[torch.Tensor]:
-        """The inputs of all ranks."""
+        """Return the inputs of all ranks."""
         return [self.values(rank, numel, summed=summed) for rank in range(self.context.world_size)]

@@ -1,4 +1,4 @@
-"""Stall detector: times in which this host did not run its processes, which otherwise look like a lost link."""
+"""Stall detector: times in which this host did not run its processes, which would look like a lost link."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NOTED_S = 0.06
 
 
 class StallDetector:
-    """Thread that only wakes up and notes when it could not: `stalls` are (begin, end) on the clock that it is given."""
+    """Thread that wakes up regularly and records when it could not: `stalls` are (begin, end) on the given clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock

@@ -1,4 +1,4 @@
-"""All-reduce with a known answer: parts of whole numbers whose sum is exact in any order, called and compared."""
+"""All-reduce with a known answer: integers whose sum is exact in any order."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from readiness.probes.ranks_common.tensor_diff import TensorDiff, difference
 
 @dataclass(frozen=True, slots=True)
 class KnownSum:
-    """The part that this rank puts in, on its device, and the sum that it must get, on the CPU."""
+    """Known sum: this rank's part on its device, and the expected sum on the CPU."""
 
     part: torch.Tensor
     expected: torch.Tensor
 
 
 def known_sum(context: RankContext, parts: Mapping[int, torch.Tensor]) -> KnownSum:
-    """The known sum of the parts of these ranks, this one among them."""
+    """Return the known sum of these ranks' parts, this one among them."""
     return KnownSum(parts[context.rank].to(context.device), exact_sum(parts.values()))
 
 
 def known_sums(
     context: RankContext, dtype: torch.dtype, size: int, turn: int, subgroups: Iterable[Subgroup]
 ) -> dict[Subgroup, KnownSum]:
-    """For each team of which this rank is one the known sum of its parts, which are drawn anew for each turn."""
+    """Return the known sum of each subgroup of this rank, with parts drawn anew for each turn."""
     inputs = Inputs(context, "all_reduce", dtype, size, turn)
     every = inputs.all_values(size, summed=True)
     part = every[context.rank].to(context.device)
@@ -43,26 +43,26 @@ def known_sums(
 
 
 class KnownAllReduce:
-    """One all-reduce of a known sum in a process group: `run` it, then compare its result (`wrong`)."""
+    """All-reduce of a known sum in a process group: `run` it, then check its result (`wrong`)."""
 
     def __init__(self, context: RankContext, known: KnownSum, group: Any = None) -> None:
-        """Copy the part, and wait until the device has done so."""
+        """Copy the part, and synchronise."""
         self.accelerator, self.group, self.expected = context.accelerator, group, known.expected
         self.buffer = known.part.clone()
         self.accelerator.synchronize()
 
     def run(self) -> None:
-        """Call all_reduce, and wait until the device has the result."""
+        """Call all_reduce, and synchronise."""
         dist.all_reduce(self.buffer, group=self.group)
         self.accelerator.synchronize()
 
     def wrong(self) -> TensorDiff | None:
-        """The difference of the result from the known sum; None where it is right."""
+        """Return the difference of the result from the known sum, or None."""
         return difference(self.buffer.cpu(), self.expected)
 
 
 def known_allreduce(context: RankContext, known: KnownSum, group: Any = None) -> TensorDiff | None:
-    """Call all_reduce on a copy of the known part; return what is wrong with the result, None where it is right."""
+    """Call all_reduce on a copy of the known part; return the difference from the known sum, or None."""
     call = KnownAllReduce(context, known, group)
     call.run()
     return call.wrong()

@@ -1,4 +1,4 @@
-"""Measurements that every check of several ranks makes of a group's outcome. Pure.
+"""Measurements of a rank group's outcome, shared by all checks of several ranks. Pure.
 
 A group that did not finish can prove a fault, never its absence: of such a group only what is wrong is reported.
 """
@@ -15,7 +15,7 @@ from readiness.probes.ranks_common.tensor_diff import Unsupported
 
 
 def completion(outcome: RanksOutcome, placement: Placement, labels: Labels | None = None) -> Iterator[Yield]:
-    """`completed`, and of a group that did not finish a row: what, who, where, when. `labels`, unless the placement's."""
+    """Yield `completed`, and for a failed group a row: what, who, where, when. `labels` replace the placement's."""
     failure = outcome.failure
     if failure is not None:
         yield Row({
@@ -32,7 +32,7 @@ def completion(outcome: RanksOutcome, placement: Placement, labels: Labels | Non
 
 
 def culprits(failure: Failure, placement: Placement) -> dict[str, str | None]:
-    """Cells of a row: the ranks to blame for a failure, and their chips."""
+    """Return cells of a row: the ranks to blame for a failure, and their chips."""
     return {
         "culprit_ranks": ", ".join(map(str, failure.culprits)) or None,
         "culprit_chips": ", ".join(dict.fromkeys(placement.ranks[rank].id for rank in failure.culprits)) or None,
@@ -45,9 +45,7 @@ def _describe_culprits(failure: Failure, placement: Placement) -> str:
 
 
 def pair_matrix(placement: Placement, rates: Mapping[Subgroup, float], what: str, unit: str) -> Iterator[Row]:
-    """A row of shape `pairs/1`: a figure for each pair of chips,
-    None where there is none; nothing where chips are shared.
-    """
+    """Yield a row of shape `pairs/1`: a figure for each pair of chips, or None; nothing if chips are shared."""
     names = [facts.id for facts in placement.ranks]
     if not rates or len(set(names)) < len(names):
         return
@@ -58,13 +56,13 @@ def pair_matrix(placement: Placement, rates: Mapping[Subgroup, float], what: str
 
 
 def unsupported(outcome: RanksOutcome) -> Iterator[Row]:
-    """A row for each report of something that the library does not have."""
+    """Yield a row for each report of something that the library does not support."""
     for rank, report in outcome.of(Unsupported):
         yield Row({"rank": rank, "unsupported": report.what, "reason": report.reason})
 
 
 def relative_difference(found: float, expected: float) -> float:
-    """|found - expected| / |expected|; infinite where either is not finite, or only the expected one is zero."""
+    """Return |found - expected| / |expected|; infinite if not finite, or if only the expected one is zero."""
     if not (math.isfinite(found) and math.isfinite(expected)):
         return math.inf
     if expected == 0:

@@ -1,4 +1,4 @@
-"""Message sizes: how far messages may grow while it is measured what a link carries, as hosts and devices have memory."""
+"""Message sizes: limits for bandwidth measurements from the memory of hosts and devices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PERIOD = 1048573
 
 
 def most_bytes(context: RankContext, most_mib: float, at_once: int) -> float:
-    """The largest message if `at_once` ranks work with one at the same time: `most_mib`, or less. The same on all ranks."""
+    """Return the largest message, at most `most_mib`, if `at_once` ranks use one at the same time. Equal on all ranks."""
     allowed = memory.available() / HOST_BYTES / at_once
     if (reading := context.accelerator.memory()) is not None:
         allowed = min(allowed, reading[0] * DEVICE_SHARE)
@@ -25,6 +25,6 @@ def most_bytes(context: RankContext, most_mib: float, at_once: int) -> float:
 
 
 def repeat_values(values: torch.Tensor, begin: int, numel: int) -> torch.Tensor:
-    """So many elements, from `begin` on, of values that repeat without end."""
+    """Return so many elements, from `begin` on, of endlessly repeated values."""
     begin %= len(values)
     return values.repeat(-(-(begin + numel) // len(values)))[begin : begin + numel]

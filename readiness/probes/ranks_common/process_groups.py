@@ -1,4 +1,4 @@
-"""Process groups: which ranks work together, in pairs, alone, and all."""
+"""Process groups: ranks that work together in pairs, alone, and all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_PAIRS = 28
 
 
 def pairings(world_size: int) -> list[list[Subgroup]]:
-    """Rounds in which every rank meets another one, and at the end has met all; with an odd number one rank rests."""
+    """Return rounds in which every rank meets another one, until it has met all; with an odd number one rank rests."""
     ranks: list[int | None] = [*range(world_size), *([None] if world_size % 2 else [])]
     rounds: list[list[Subgroup]] = []
     for _ in range(len(ranks) - 1):
@@ -27,19 +27,19 @@ def pairings(world_size: int) -> list[list[Subgroup]]:
 
 
 def pairs(world_size: int) -> list[Subgroup]:
-    """All pairs; of many ranks so many pairs that all ranks take part about equally often."""
+    """Return all pairs; for many ranks only some, in which all ranks take part about equally often."""
     every: list[Subgroup] = sorted(combinations(range(world_size), 2))
     return every if len(every) <= MOST_PAIRS else list(chain(*pairings(world_size)))[:MOST_PAIRS]
 
 
 def rounds(world_size: int) -> list[list[Subgroup]]:
-    """The teams for sums, round by round: some pairings, then all ranks together."""
+    """Return the subgroups for sums, round by round: some pairings, then all ranks together."""
     everyone = tuple(range(world_size))
     return [*pairings(world_size)[:PAIRINGS], *([[everyone]] if world_size > 2 else [])]
 
 
 def groups(world_size: int) -> dict[Subgroup, Any]:
-    """A process group for each rank by itself and for each team of the rounds; None, the default group, for all."""
+    """Make a process group for each rank alone and for each subgroup; None is the default group, for all."""
     everyone = tuple(range(world_size))
     subgroups = [*((rank,) for rank in everyone), *(subgroup for subgroups in rounds(world_size) for subgroup in subgroups)]
     return {

@@ -1,4 +1,4 @@
-"""What checks of several ranks share: ranks are placed, a group is run, its outcome is measured."""
+"""Shared flow of rank checks: place ranks, run a group, measure its outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Measure = Callable[[RanksOutcome, Placement], Iterator[Yield]]
 
 
 def placed(accelerator: Accelerator, ranks: int, *, least: int = 2, here: bool = False) -> Generator[Yield, None, Placement]:
-    """Place the ranks as `place` does, and yield the row that says where they are."""
+    """Place the ranks as `place` does, and yield the row about their placement."""
     placement = place(accelerator, ranks, least=least, here=here)
     yield Row({"scope": placement.scope, "accelerators": ", ".join(placement.ids)})
     return placement
@@ -33,7 +33,7 @@ def rank_check(
     patience_s: float,
     limit_s: float,
 ) -> Iterator[Yield]:
-    """Run a function on every rank and yield what `measure` makes of the outcome, then whether the group finished.
+    """Run a function on every rank; yield the measurements of its outcome, then whether the group finished.
 
     `title` goes before the placement in the progress display; `settings`, `patience_s` and `limit_s` are those of
     `run_ranks`, `ranks` and `least` those of `place`.

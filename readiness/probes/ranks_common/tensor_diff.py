@@ -1,4 +1,4 @@
-"""Difference of tensors from the right ones, their digests, and the report of what a library does not have."""
+"""Differences of tensors from the right ones, their digests, and the report of unsupported operations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from readiness.distributed.rank_messages import Report
 
 @dataclass(frozen=True, slots=True)
 class Unsupported(Report):
-    """Report of something that the library does not have."""
+    """Report: the library does not support something."""
 
     what: str
     reason: str
@@ -21,7 +21,7 @@ class Unsupported(Report):
 
 @dataclass(frozen=True, slots=True)
 class TensorDiff:
-    """Difference of a result from the right one: how many elements are wrong, the first of them, a digest of the result."""
+    """Difference of a result from the right one: number of wrong elements, the first of them, digest of the result."""
 
     wrong: int
     index: int
@@ -31,7 +31,7 @@ class TensorDiff:
 
 
 def difference(found: torch.Tensor, expected: torch.Tensor) -> TensorDiff | None:
-    """Compare a result (on the CPU) with the right one, element by element; None where they are equal."""
+    """Compare a result (on the CPU) with the right one element by element; return None if they are equal."""
     if torch.equal(found, expected):
         return None
     wrong = (found != expected).nonzero().flatten()
@@ -40,6 +40,6 @@ def difference(found: torch.Tensor, expected: torch.Tensor) -> TensorDiff | None
 
 
 def digest(tensor: torch.Tensor) -> str:
-    """A short digest of a tensor's bytes."""
+    """Return a short digest of a tensor's bytes."""
     content: Any = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
     return hashlib.sha256(content.tobytes()).hexdigest()[:16]

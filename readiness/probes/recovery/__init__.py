@@ -1,1 +1,1 @@
-"""What `multichip.recovery` measures with: training that is killed and resumed from checkpoints."""
+"""Probes of `multichip.recovery`: training that is killed and resumed from checkpoints."""

@@ -1,4 +1,4 @@
-"""Measurements of `multichip.recovery`: training that died and went on, compared with training that did not stop. Pure."""
+"""Measurements of `multichip.recovery`: killed and resumed training compared with uninterrupted training. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SLACK = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A run that never stopped, and the groups of one that did, in order, with the times of its `deaths` (`RecoveryRun`).
+    """Uninterrupted run, and the groups of a killed one in order, with the times of its `deaths` (`RecoveryRun`).
 
     `again` is a second uninterrupted run, where something differed.
     """
@@ -32,7 +32,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """A group that saved, one of another size that loaded and went on, and the run that never stopped."""
+    """Group that saved, group of another size that loaded and went on, and the uninterrupted run."""
 
     mode: str
     writer: RanksOutcome
@@ -41,7 +41,7 @@ class Reloaded:
 
 
 def resumed(run: Resumed, placement: Placement) -> Iterator[Yield]:
-    """What differs after a resume, just after loading and from then on, and how long it took."""
+    """Yield the differences after a resume, just after loading and later, and the time that it took."""
     labels = {**placement.labels, "mode": run.mode}
     yield from _state(run.mode, (run.straight, *run.outcomes), placement, labels)
     found = differences(run)
@@ -79,7 +79,7 @@ def resumed(run: Resumed, placement: Placement) -> Iterator[Yield]:
 
 
 def differences(run: Resumed) -> dict[str, tuple[str, float]]:
-    """Losses of the resumed run unlike those of the one that never stopped: by name, in words and as a distance."""
+    """Return losses of the resumed run that differ from the uninterrupted one, by name, as text and distance."""
     found: dict[str, tuple[str, float]] = {}
     for rank in range(len(run.straight.reports)):
         wanted = _losses(run.straight, rank)
@@ -93,7 +93,7 @@ def differences(run: Resumed) -> dict[str, tuple[str, float]]:
 
 
 def _apart(one: RanksOutcome, other: RanksOutcome) -> float:
-    """The largest relative distance between the losses of two runs."""
+    """Return the largest relative distance between the losses of two runs."""
     return max(
         relative_difference(loss, _losses(one, rank)[step])
         for rank in range(len(one.reports))
@@ -102,7 +102,7 @@ def _apart(one: RanksOutcome, other: RanksOutcome) -> float:
 
 
 def _state(mode: str, outcomes: tuple[RanksOutcome, ...], placement: Placement, labels: Labels) -> Iterator[Measurement]:
-    """Of each group that loaded: every tensor compared with what the group that saved it had on the same rank."""
+    """Compare every loaded tensor with the saved one of the same rank."""
     found: list[str] = []
     compared = 0
     saved: dict[int, dict[int, State]] = {}
@@ -130,7 +130,7 @@ def _wrong(state: State, wanted: State) -> list[str]:
 
 
 def _replica_mismatch(saved: Mapping[int, Mapping[int, State]], placement: Placement) -> str | None:
-    """In words, whose replica was not like the others' when it was saved: no checkpoint can bring back both."""
+    """Return which replica differed from the others when it was saved: no checkpoint can restore both."""
     for step, by_rank in saved.items():
         digests = {rank: tuple(sorted(state.items())) for rank, state in by_rank.items()}
         counts = Counter(digests.values())
@@ -149,7 +149,7 @@ def _mismatches(found: list[str], compared: int, labels: Labels, what: str, caus
 
 
 def broken(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    """Whether each broken checkpoint was refused by every rank, or at least by one that lets the others know."""
+    """Yield if each broken checkpoint was refused, by every rank or by one that notifies the others."""
     kinds: dict[str, list[BrokenCheckpoint]] = {}
     for _, report in outcome.of(BrokenCheckpoint):
         kinds.setdefault(report.broken, []).append(report)
@@ -167,7 +167,7 @@ def broken(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
 
 
 def resharded(run: Reloaded, before: Placement, after: Placement, labels: Labels | None = None) -> Iterator[Yield]:
-    """Another number of ranks: what it loaded compared with what was saved, and the mean losses from then on."""
+    """Compare what another number of ranks loaded with what was saved, and the later mean losses."""
     here = {
         **(before.labels if labels is None else labels),
         "mode": run.mode, "from": str(len(before.ranks)), "to": str(len(after.ranks)),
@@ -185,12 +185,12 @@ def resharded(run: Reloaded, before: Placement, after: Placement, labels: Labels
 
 
 def left_out(mode: str, reason: str) -> Row:
-    """A row for a way of training that this stack does not support."""
+    """Return a row for a way of training that this stack does not support."""
     return Row({"mode": mode, "left_out": reason})
 
 
 def saved_state(outcome: RanksOutcome, step: int) -> list[State]:
-    """The digests of every tensor when this step was saved, by rank."""
+    """Return the digests of every tensor when this step was saved, by rank."""
     return [report.state for _, report in outcome.of(SaveStarted) if report.step == step]
 
 
@@ -204,7 +204,7 @@ def _mean_losses(outcome: RanksOutcome) -> dict[int, float]:
 
 
 def _latest(outcome: RanksOutcome, kind: type[Loaded] | type[Stepped]) -> float:
-    """When all ranks had made their first report of this kind."""
+    """Return when all ranks had made their first report of this kind."""
     first: dict[int, float] = {}
     for rank, report in outcome.of(kind):
         first.setdefault(rank, report.at)

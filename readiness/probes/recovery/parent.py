@@ -1,4 +1,4 @@
-"""Parent of `multichip.recovery`: groups that die and are started anew, against one that never stopped."""
+"""Parent of `multichip.recovery`: groups that are killed and restarted, against an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STEPS = 26
 
 
 class FailedError(Exception):
-    """A group ended otherwise than it was made to. `where` are its ranks."""
+    """A group did not end as planned. `where` are its ranks."""
 
     def __init__(self, outcome: RanksOutcome, where: Placement) -> None:
         super().__init__(outcome.failure.reason if outcome.failure else "the group should have been killed, but finished")
@@ -38,7 +38,7 @@ class FailedError(Exception):
 
 @dataclass(slots=True)
 class RecoveryRun:
-    """All rank groups of one check: where they save, and when ranks died.
+    """All rank groups of one check, with their checkpoints and the times of deaths.
 
     `deaths` are the times at which a rank was killed, and at which its group had been cleared away.
     """
@@ -57,7 +57,7 @@ class RecoveryRun:
         self.parts = math.lcm(count, max(count // 2, 1), 4 if count <= 2 else 1)
 
     def recovery(self) -> Iterator[Yield]:
-        """Die twice in a row, resume each time; break checkpoints; go on with another number of ranks; then sharded."""
+        """Kill and resume twice; load broken checkpoints; resume with other numbers of ranks; then fully sharded."""
         try:
             yield from self._data_parallel()
             yield from self._sharded()
@@ -97,7 +97,7 @@ class RecoveryRun:
         yield from measurements.broken(outcome, self.placement)
 
     def _reshard(self, saved: Path, straight: RanksOutcome, writer: RanksOutcome) -> Iterator[Yield]:
-        """Go on with half the ranks and from there with all again, or with twice as many; and with one."""
+        """Resume with half the ranks and then with all or twice as many; and with one."""
         count = len(self.placement.ranks)
         half = max(count // 2, 1)
         yield Note(f"from {count} ranks to {half}")
@@ -137,7 +137,7 @@ class RecoveryRun:
         yield from measurements.resharded(Reloaded(FULLY_SHARDED, straight, outcome, straight), self.placement, fewer)
 
     def _train_until_killed(self, folder: Path, at: int, *, during_save: bool) -> RanksOutcome:
-        """Train in a group in which one rank is killed at this step; it alone must have been the first to go."""
+        """Train in a group in which one rank is killed at this step, and must be the only culprit."""
         seed = zlib.crc32(f"{self.accelerator.seed}/{at}".encode())
         rank = seed % len(self.placement.ranks)
         settings = Settings(folder, at, SAVE_EVERY, DATA_PARALLEL, self.parts, Kill(rank, at, during_save))

@@ -1,4 +1,4 @@
-"""Ranks of `multichip.recovery`: training that saves itself, dies by injected faults, and goes on where it was."""
+"""Ranks of `multichip.recovery`: training that saves checkpoints, is killed by injected faults, and resumes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ State = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The rank that is killed, at which step, and whether it dies while saving."""
+    """Planned kill: rank, step, and whether it happens during a save."""
 
     rank: int
     step: int
@@ -49,7 +49,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where to save, how far to train, how often to save (0: never), how, and for how many parts the batch is made."""
+    """Settings: folder, number of steps, steps between saves (0: never), mode, and parts of the batch."""
 
     folder: Path
     steps: int
@@ -61,7 +61,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class BrokenSettings:
-    """Broken checkpoints by what happened to them, the state that they had, and how to train (`Settings`)."""
+    """Settings: broken checkpoints by what happened to them, their state, and how to train (`Settings`)."""
 
     checkpoints: dict[str, Path]
     state: State
@@ -71,7 +71,7 @@ class BrokenSettings:
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Report):
-    """A checkpoint was loaded: the step that training goes on from, the state, and the time on the ranks' clock."""
+    """Report: a checkpoint was loaded; its step and state, and the time on the ranks' clock."""
 
     step: int
     state: State
@@ -80,7 +80,7 @@ class Loaded(Report):
 
 @dataclass(frozen=True, slots=True)
 class Stepped(Report):
-    """A step has ended: its loss, and the time on the ranks' clock."""
+    """Report: a step has ended; its loss, and the time on the ranks' clock."""
 
     step: int
     loss: float
@@ -89,7 +89,7 @@ class Stepped(Report):
 
 @dataclass(frozen=True, slots=True)
 class SaveStarted(Report):
-    """A checkpoint is about to be saved, with this state."""
+    """Report: a checkpoint is about to be saved, with this state."""
 
     step: int
     state: State
@@ -97,14 +97,14 @@ class SaveStarted(Report):
 
 @dataclass(frozen=True, slots=True)
 class Killed(Report):
-    """The time just before this rank is killed."""
+    """Report: the time just before this rank is killed."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenCheckpoint(Report):
-    """What came of loading a broken checkpoint: refused, with the error, or loaded, with tensors that are wrong."""
+    """Report: a broken checkpoint was refused, with the error, or loaded, with wrong tensors."""
 
     broken: str
     refused: bool
@@ -113,7 +113,7 @@ class BrokenCheckpoint(Report):
 
 
 def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
-    """Train up to the last step, on from the newest complete checkpoint where there is one."""
+    """Train up to the last step, from the newest complete checkpoint if there is one."""
     with strict_precision():
         yield from _train(context)
 
@@ -160,7 +160,7 @@ def load_broken(context: RankContext[BrokenSettings]) -> Iterator[BrokenCheckpoi
 
 
 def newest(folder: Path) -> int:
-    """The newest complete checkpoint's step, 0 where there is none.
+    """Return the step of the newest complete checkpoint, 0 if there is none.
 
     torch.distributed.checkpoint writes `.metadata` last, and by renaming it: without it, the making was cut short.
     """
@@ -169,7 +169,7 @@ def newest(folder: Path) -> int:
 
 
 def break_copies(folder: Path, into: Path) -> dict[str, Path]:
-    """Copy a complete checkpoint and break each copy in another way; return what happened to each, and where it lies."""
+    """Copy a complete checkpoint and break each copy in another way; return what happened to each, and its place."""
     stored = FileSystemReader(folder).read_metadata().storage_data.values()
     largest = max(stored, key=lambda info: (int(info.length), str(info.relative_path)))
     made = {}
@@ -216,7 +216,7 @@ class _Run:
         shard(self.plain, init_device_mesh(self.context.device.type, (self.context.world_size,)))
 
     def forward(self, number: int) -> torch.Tensor:
-        """The loss of this rank's part of the batch, which each step takes anew in another order of its positions."""
+        """Return the loss of this rank's part of the batch, whose positions each step permutes."""
         own_batch = self.tokens.roll(number, dims=1)[self.context.rank :: self.context.world_size].to(self.context.device)
         with self.context.step(f"forward of step {number}"):
             self.optimizer.zero_grad()
@@ -236,12 +236,12 @@ class _Run:
             return float(found.detach())
 
     def save(self, folder: Path, *, kill_here: bool = False) -> None:
-        """Save model and optimizer with all ranks; a rank that `kill_here` does so with half of its data on the disk."""
+        """Save model and optimizer with all ranks; with `kill_here`, die with half of the data on the disk."""
         writer = (_KillingWriter if kill_here else FileSystemWriter)(folder)
         save(self._state_dict(), storage_writer=writer)
 
     def load(self, folder: Path) -> None:
-        """Load what was saved, whatever number of ranks saved it. Raises what torch raises."""
+        """Load a checkpoint of any number of ranks. Raises torch's errors."""
         state = self._state_dict()
         load(state, storage_reader=FileSystemReader(folder))
         set_state_dict(self.model, self.optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
@@ -251,7 +251,7 @@ class _Run:
         return {"model": model, "optimizer": optimizer}
 
     def state(self) -> State:
-        """A digest of every whole tensor of model and optimizer, by name. All ranks must call it."""
+        """Return a digest of every whole tensor of model and optimizer, by name. All ranks must call it."""
         with self.context.step("reading the state"):
             names = [name for name, _ in self.plain.named_parameters()]
             found = {f"parameter {name}": digest(_whole(value)) for name, value in self.plain.named_parameters()}
@@ -261,7 +261,7 @@ class _Run:
 
 
 class _KillingWriter(FileSystemWriter):
-    """Writer whose process is killed when its data are written by half, while the others' are or are not."""
+    """Writer that kills its process when half of its data are written."""
 
     def write_data(self, plan: Any, planner: Any) -> Any:
         super().write_data(plan, planner).wait()
@@ -272,7 +272,7 @@ class _KillingWriter(FileSystemWriter):
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of which each rank may hold a part, as a whole and on the host; without dimensions as one of one element."""
+    """Return a distributed tensor as a whole on the host; one without dimensions as one element."""
     whole = tensor.detach()
     if hasattr(whole, "full_tensor"):
         whole = whole.full_tensor()

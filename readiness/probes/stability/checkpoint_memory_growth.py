@@ -15,7 +15,7 @@ _TENSORS, _BYTES = 8, 2**20
 
 
 def growths(accelerator: Accelerator, saves: int) -> dict[str, float]:
-    """By memory (host, device): bytes kept by each save of 8 MiB on the device, as a median slope over so many of them.
+    """Return by memory (host, device) the bytes kept by each save of 8 MiB, as the median slope over the saves.
 
     Where the host's memory is the device's, only the host's is told; where memory cannot be read, nothing.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints: training that is saved and resumed, and tensors that are hard to save, must be restored exactly."""
+"""Checkpoints: saved and resumed training, and awkward tensors, must be restored exactly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SLACK = 10.0
 
 @dataclass(slots=True)
 class Run:
-    """A model and its optimizer at work on one device, and the losses so far."""
+    """Model and optimizer in training on one device, and the losses so far."""
 
     accelerator: Accelerator
     model: transformer.Transformer
@@ -33,7 +33,7 @@ class Run:
     losses: list[Tensor]
 
     def steps(self, batches: Sequence[Tensor]) -> None:
-        """One step on each batch of token ids."""
+        """Make one step on each batch of token ids."""
         for tokens in batches:
             self.optimizer.zero_grad()
             loss = self.model.loss(tokens.to(self.accelerator.device))
@@ -42,7 +42,7 @@ class Run:
             self.losses.append(loss.detach())
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that makes up the run, by name, on the host and in memory of its own."""
+        """Return copies of all tensors of the run on the host, by name."""
         named = {f"parameter {name}": value for name, value in self.model.state_dict().items()}
         names = [name for name, _ in self.model.named_parameters()]
         for index, held in self.optimizer.state_dict()["state"].items():
@@ -50,19 +50,19 @@ class Run:
         return {name: value.detach().cpu().clone() for name, value in named.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state and each loss."""
+        """Return the state and each loss."""
         return self.state() | {f"loss of step {step}": loss.cpu() for step, loss in enumerate(self.losses, 1)}
 
 
 def begin(accelerator: Accelerator, weights: Mapping[str, Tensor]) -> Run:
-    """A fresh model with these weights and a fresh optimizer."""
+    """Return a new model with these weights and a new optimizer."""
     model = transformer.copy(weights, torch.float32).to(accelerator.device)
     return Run(accelerator, model, torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1), [])
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What differs: tensors just after loading, tensors and losses at the end.
+    """Differences after resuming: tensors just after loading, tensors and losses at the end.
 
     `repeats`: two uninterrupted runs agree. `doubt` is why the end tells nothing: they differ by as much as training moves
     the parameters, in words; or None.
@@ -76,7 +76,7 @@ class Resumed:
 
 
 def resume(accelerator: Accelerator, before: int, after: int) -> Resumed:
-    """Train `before` steps, save, train `after` more; load into a fresh model and optimizer, and train these again.
+    """Train `before` steps, save, train `after` more; load into a new model and optimizer, and train these again.
 
     The states of the generators of random numbers, the host's and the device's, are part of what is saved. Raises what
     torch raises.
@@ -132,7 +132,7 @@ Source = tuple[Callable[[], Tensor], Callable[[Tensor], object]]
 
 
 def _sources(accelerator: Accelerator) -> dict[str, Source]:
-    """Return how the state of each global generator is read and written: the host's, and the device's where it can be."""
+    """Return getter and setter of each global generator's state: the host's, and the device's if it has one."""
     found: dict[str, Source] = {"cpu": (torch.get_rng_state, torch.set_rng_state)}
     if accelerator.device.type != "cpu":
         module = accelerator.stack.module()
@@ -143,13 +143,13 @@ def _sources(accelerator: Accelerator) -> dict[str, Source]:
 
 
 def _numbers(accelerator: Accelerator, sources: Mapping[str, Source]) -> dict[str, Tensor]:
-    """The next random numbers of each generator, by name."""
+    """Return the next random numbers of each generator, by name."""
     devices = {"cpu": torch.device("cpu"), accelerator.device.type: accelerator.device}
     return {f"random numbers of {name}": torch.rand(64, device=devices[name]).cpu() for name in sources}
 
 
 def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], noise: float) -> dict[str, str]:
-    """By name, in words, what is not as it should be: to the bit, or within what the device's own runs differ by."""
+    """Return by name what differs, bit for bit or beyond the differences of the device's own runs."""
     differing = dict.fromkeys(expected.keys() - found.keys(), "is missing")
     for name in [name for name in expected if name in found]:
         if numerics.fingerprint(found[name]) == numerics.fingerprint(expected[name]):
@@ -161,7 +161,7 @@ def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], no
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
-    """The largest deviation over the size of the whole; 0 only for equal bits, infinite where they cannot be compared."""
+    """Return the largest deviation over the size; 0 only for equal bits, infinite if they cannot be compared."""
     if numerics.fingerprint(one) == numerics.fingerprint(other):
         return 0.0
     return max(numerics.worst_error(one, other), math.ulp(0.0))
@@ -193,7 +193,7 @@ _VALUES = {"NaN and infinities": (math.nan, math.inf, -math.inf, -0.0)}
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What is wrong with the tensors that came back, by name; why some could not be saved; and how many there were."""
+    """Result of a round trip: errors of restored tensors by name, tensors that could not be saved, and their number."""
 
     wrong: dict[str, str]
     refused: dict[str, str]
@@ -201,7 +201,7 @@ class Returned:
 
 
 def round_trip(accelerator: Accelerator, target: torch.device, refusals: tuple[type[Exception], ...]) -> Returned:
-    """Save every awkward tensor of the device in one file of its own, load it to `target`, and compare every byte."""
+    """Save every awkward tensor of the device in a file, load it to `target`, and compare every byte."""
     wrong: dict[str, str] = {}
     refused: dict[str, str] = {}
     for name, (dtype, shape, view) in _VIEWS.items():
@@ -223,7 +223,7 @@ def round_trip(accelerator: Accelerator, target: torch.device, refusals: tuple[t
 
 
 def _refusal(error: Exception) -> str:
-    """Return why a tensor cannot be saved, in a line. Raises OSError where the disk is to blame."""
+    """Return why a tensor cannot be saved, in one line. Raises OSError for a full disk."""
     if disk.is_disk_full(error):
         raise disk.full_error(str(error)) from None
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200]
@@ -257,7 +257,7 @@ def _one(saved: Tensor, expected: Tensor, target: torch.device) -> str | None:
 
 
 def _shared(accelerator: Accelerator, target: torch.device) -> str | None:
-    """Two views of one memory, as tied weights are: still one after loading."""
+    """Check that two views of one memory, like tied weights, still share it after loading."""
     whole = _drawn(accelerator, "shared", torch.float32, (12, 5)).to(accelerator.device)
     loaded = _passed({"whole": whole, "part": whole[4:8]}, target)
     if wrong_bytes(loaded["part"].cpu(), whole[4:8].cpu()):

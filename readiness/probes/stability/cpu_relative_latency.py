@@ -26,7 +26,7 @@ _FALLS_BACK = re.compile(r"(?:fall|run|runs|execut)\w*\s(?:back\s)?.{0,40}\bcpu\
 
 @dataclass(frozen=True, slots=True)
 class CpuRelativeLatency:
-    """The least seconds of one call on device and host, or why there are none; `fallback` is the stack's own warning.
+    """Shortest seconds of a call on device and host, or the refusal; `fallback` is the stack's own warning.
 
     `case` only names it: the case itself would keep its tensors on the device.
     """
@@ -39,19 +39,19 @@ class CpuRelativeLatency:
 
     @property
     def slowdown(self) -> float:
-        """How many times as long as the host's CPU the device takes; what is over at once counts as half a millisecond.
+        """Ratio of the device's time to the host's, which counts as at least half a millisecond.
 
         Starting a kernel may cost more than a view costs the host: that is no missing kernel.
         """
         return self.device_s / max(self.host_s, _LEAST_S)
 
     def describe(self) -> str:
-        """In words."""
+        """Describe the latency as text."""
         return f"{self.case} took {1e3 * self.device_s:.3g} ms, the host's CPU {1e3 * self.host_s:.3g} ms"
 
 
 def latencies(accelerator: Accelerator, dtype: torch.dtype, *, repeats: int) -> Iterator[CpuRelativeLatency]:
-    """Every core operation at a size of some milliseconds, in both layouts and phases."""
+    """Measure every core operation at a size of some milliseconds, in both layouts and phases."""
     host = torch.device("cpu")
     with _one_thread():
         for operation in (*OPERATIONS, *RARER):
@@ -64,7 +64,7 @@ def latencies(accelerator: Accelerator, dtype: torch.dtype, *, repeats: int) -> 
 
 
 def _latency(accelerator: Accelerator, device_case: Case, host_case: Case, repeats: int) -> CpuRelativeLatency:
-    """Alternately, so that whatever else the host does meets both; the least time of each, which others only lengthen.
+    """Time both alternately, so that other load on the host affects both; return the shortest time of each.
 
     Three times, and again up to `repeats` while the device looks slow: by chance it is not slow every time. What takes
     seconds is given up after a third of that.
@@ -92,7 +92,7 @@ def _latency(accelerator: Accelerator, device_case: Case, host_case: Case, repea
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """One core of the host is what the device is held against, whatever host it came in; and it is never waited for."""
+    """Limit the host to one core, so that devices are compared alike on every host."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -102,18 +102,18 @@ def _one_thread() -> Iterator[None]:
 
 
 def _kept(call: Callable[[], Sequence[torch.Tensor]]) -> Callable[[], object]:
-    """The call, its results kept until the clock has been read: giving memory back is not what is timed."""
+    """Return the call with its results kept until the clock is read: freeing memory must not be timed."""
     kept: list[object] = []
     return lambda: kept.append(call())
 
 
 def _nothing() -> None:
-    """The host is always done."""
+    """Do nothing: the host needs no synchronisation."""
 
 
 @contextlib.contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """What was warned of, also what torch says only once in a process; filled when it ends."""
+    """Collect all warnings within the block, also those that torch gives once per process."""
     warned: list[str] = []
     before = torch.is_warn_always_enabled()
     torch.set_warn_always(True)

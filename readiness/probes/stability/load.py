@@ -40,7 +40,7 @@ _PROGRESS_S = 5.0
 
 @dataclass(slots=True)
 class _Group:
-    """Operations whose results are of one dtype: they are compared together, as one vector of integers."""
+    """Operations with results of one dtype, compared together as one vector of integers."""
 
     measured: list[OpStats]
     expected: Tensor | None
@@ -49,7 +49,7 @@ class _Group:
 
 @dataclass(slots=True)
 class Load:
-    """The load on one device. `run` it, then read what it found."""
+    """Sustained load on one device: `run` it, then read the results."""
 
     accelerator: Accelerator
     seconds: float
@@ -74,16 +74,16 @@ class Load:
 
     @property
     def _shares(self) -> bool:
-        """True if it is a chip of several of one simulator, which keep each other busy: none waits for the others."""
+        """True for one of several simulated chips of a machine, which slow each other down: none waits for the others."""
         return self.accelerator.stack.sharing(self.accelerator.facts) > 1
 
     @property
     def cut_short(self) -> bool:
-        """True if it ended, for a cause that is not the device's, before the seconds that were asked for."""
+        """True if it ended early for a reason other than the device."""
         return self.out_of_memory and self.elapsed_s < self.seconds
 
     def prepare(self, dtypes: Iterable[str]) -> None:
-        """Run everything a few times: what it should give, whether it repeats, and whether it is near the truth."""
+        """Run every operation a few times: its expected results, whether it repeats, and its error."""
         self._began = time.monotonic()
         with _deterministic():
             self._begin_all(dtypes)
@@ -132,7 +132,7 @@ class Load:
         stats.first_error = max(numerics.worst_error(have, want) for have, want in pairs)
 
     def _start_thermal_load(self, dtype: torch.dtype) -> None:
-        """The last dtype that works heats: low precision is what devices are built for, and named last."""
+        """Start the thermal load in the last dtype that works: devices are built for low precision, which comes last."""
         with contextlib.suppress(Exception):  # the operations above tell what the device lacks or raises
             thermal_load = start(self.accelerator, dtype, self.seconds / _SPANS)
             expected_results = (thermal_load.device_product.left @ thermal_load.device_product.right,)
@@ -144,7 +144,7 @@ class Load:
             self._gemm_stats.expected_results = expected_results
 
     def run(self) -> Iterator[str]:
-        """Load the device until the time is up or it cannot go on; yields from time to time what it is at."""
+        """Load the device until the time is up or it cannot go on; yield progress from time to time."""
         if self._gemm_stats is not None:
             self.op_stats.append(self._gemm_stats)
         self._began = started = time.monotonic()
@@ -161,7 +161,7 @@ class Load:
                     yield f"{self.elapsed_s:.0f} of {self.seconds:g} s, {self.rounds} rounds"
 
     def once(self) -> None:
-        """One round, for those who keep time themselves."""
+        """Run one round, for callers that keep the time themselves."""
         if self._gemm_stats is not None and all(stats is not self._gemm_stats for stats in self.op_stats):
             self.op_stats.append(self._gemm_stats)
         with _deterministic():
@@ -173,7 +173,7 @@ class Load:
         return self.elapsed_s < self.seconds * (LONGEST if busy else 1)
 
     def _round(self) -> None:
-        """Everything once, waiting only between the phases, so that the device has work in store; then the comparison."""
+        """Run every operation once, synchronise only between phases to keep the device busy; then compare."""
         began = time.perf_counter()
         found: dict[int, Sequence[Tensor]] = {}
         for phase, wait in self._waits.items():
@@ -204,7 +204,7 @@ class Load:
             self._count(stats, problem)
 
     def _compare(self, group: _Group, results: Sequence[tuple[OpStats, Sequence[Tensor] | None]]) -> None:
-        """All results at once, since a comparison costs as much as an operation; one by one where they differ."""
+        """Compare all results at once, since a comparison costs as much as an operation; one by one if they differ."""
         there = [(stats, result) for stats, result in results if result is not None]
         if len(there) == len(results):
             if group.expected is None:
@@ -235,7 +235,7 @@ class Load:
 
 @contextlib.contextmanager
 def _deterministic() -> Iterator[None]:
-    """Algorithms that repeat, where the stack has them: what differs nevertheless is no choice of the stack's."""
+    """Enable deterministic algorithms if the stack has them, so that differences are not the stack's choice."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     deterministic_module: Any = torch.utils.deterministic
     filled = deterministic_module.fill_uninitialized_memory
@@ -257,7 +257,7 @@ _INTEGER_VIEWS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def _joined(parts: Iterable[Tensor]) -> Tensor:
-    """All values in one vector, as integers: a NaN is then equal to itself, and -0 is not 0."""
+    """Return all values in one vector of integers, in which NaN equals itself and -0 differs from 0."""
     joined = torch.cat([part.detach().reshape(-1) for part in parts])
     return joined.view(_INTEGER_VIEWS[joined.itemsize])
 

@@ -14,7 +14,7 @@ from readiness.probes.stability.thermal_load import Drop, Span
 
 
 def of_load(load: Load) -> Iterator[Yield]:
-    """A row for every operation that was not flawless, and the measurements of each dtype and phase.
+    """Yield a row for every operation with errors, and the measurements of each dtype and phase.
 
     Of a load that was cut short nobody can say that it would have found nothing: what it did not find is not told.
     """
@@ -51,7 +51,7 @@ def of_load(load: Load) -> Iterator[Yield]:
 
 
 def _series(spans: Sequence[Span]) -> dict[str, Any]:
-    """A row of shape `series/1`: the pace of the load, and what the sensors said, over its seconds."""
+    """Return a row of shape `series/1`: speed of the load and sensor readings over time."""
     host = [1e3 * span.host_s for span in spans]
     columns: dict[str, list[float | None]] = {
         "at_s": [round(span.ended_s, 3) for span in spans],
@@ -100,7 +100,7 @@ def _of_kind(op_stats: Sequence[OpStats], labels: dict[str, str]) -> Iterator[Yi
 
 
 def _others(op_stats: Sequence[OpStats]) -> str:
-    """Return how many more there are than the one that was named, and the next of them."""
+    """Return how many other operations are wrong, and name the next one."""
     match len(op_stats):
         case 0 | 1:
             return ""

@@ -18,7 +18,7 @@ _LEAST_LEFT, _ENOUGH_BYTES = 0.06, 4 * 2**30
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Bytes per thousand calls in the second half, and what was in use at its beginning and at its end."""
+    """Memory growth: bytes per thousand calls in the second half, and the use at its beginning and end."""
 
     memory: str
     bytes_per_1000_calls: float
@@ -29,7 +29,7 @@ class Growth:
 
 @dataclass(slots=True)
 class Usage:
-    """Readings of memory, `every_s` seconds."""
+    """Memory readings every `every_s` seconds."""
 
     accelerator: Accelerator
     every_s: float
@@ -39,7 +39,7 @@ class Usage:
     _next_s: float = 0.0
 
     def read(self, elapsed_s: float, calls: int) -> str | None:
-        """Read where it is time to. Why the work must end now, or None."""
+        """Read memory if it is time; return why the work must end now, or None."""
         if elapsed_s < self._next_s:
             return None
         self._next_s = elapsed_s + self.every_s
@@ -54,7 +54,7 @@ class Usage:
         return "the host's memory ran out" if held.available < least else None
 
     def growth(self) -> list[Growth]:
-        """For each memory that was read often enough."""
+        """Return the growth of each memory that was read often enough."""
         found = []
         for name, readings in (("host", self.host), ("device", self.device)):
             late = readings[len(readings) // 2 :]

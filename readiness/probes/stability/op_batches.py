@@ -24,14 +24,14 @@ ERRORS_OF_ONE = 3
 
 @dataclass(slots=True)
 class Batch:
-    """Operations of one dtype, layout and phase. Gradients are asked for together, until that raises."""
+    """Batch of operations of one dtype, layout and phase. Gradients are computed together, until that raises."""
 
     measured: list[MeasuredCase]
     stats: OpStats
     together: bool
 
     def run(self, counting: Counting) -> Iterator[Found]:
-        """Each member's results, without waiting for them."""
+        """Return the results of each operation, without synchronising."""
         if self.together:
             found: list[Found] = []
             with counting(self.stats):
@@ -61,7 +61,7 @@ class Batch:
 
 
 def batches(measured: Sequence[MeasuredCase]) -> list[Batch]:
-    """One for each dtype, layout and phase that occurs, forward first."""
+    """Return one batch for each dtype, layout and phase, forward first."""
     kinds = sorted({(case.phase == BACKWARD, case.phase, case.dtype, case.layout) for case, _ in measured})
     found = []
     for backward, phase, dtype, layout in kinds:

@@ -1,4 +1,4 @@
-"""The operations that language models consist of, on fixed inputs, in each dtype, layout and phase: to be repeated."""
+"""Core operations of language models on fixed inputs, in each dtype, layout and phase."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAYOUTS = (CONTIGUOUS, STRIDED)
 
 @dataclass(frozen=True, slots=True)
 class Indices:
-    """An input of indices, each below `limit`."""
+    """Input of indices below `limit`."""
 
     limit: int
     shape: Shape
@@ -33,7 +33,7 @@ Input = Shape | Indices
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation and the shapes of its inputs: `small` for microseconds on a CPU, `large` for a millisecond or more.
+    """Operation and the shapes of its inputs: `small` for microseconds on a CPU, `large` for a millisecond or more.
 
     `exact` ones are no matter of precision: their reference is the host's result in the same dtype.
     """
@@ -76,7 +76,7 @@ def _cast(x: Tensor) -> Tensor:
 
 
 def _update(weight: Tensor, gradient: Tensor) -> Tensor:
-    """Return what an optimizer does to a weight, in place."""
+    """Update a weight in place like an optimizer."""
     return weight.clone().mul_(0.99).add_(gradient, alpha=-0.1)
 
 
@@ -132,14 +132,14 @@ RARER = (
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What one operation is given in one dtype: drawn on the host, the cotangent last."""
+    """Inputs of an operation in one dtype, drawn on the host, the cotangent last."""
 
     tensors: tuple[Tensor, ...]
     cotangent: Tensor
 
 
 def draw(accelerator: Accelerator, operation: Operation, dtype: torch.dtype, *, large: bool = False) -> Inputs:
-    """Inputs on the host; the same for every layout and every device."""
+    """Draw inputs on the host, the same for every layout and device."""
     generator = accelerator.generator("stability", operation.name, dtype, large)
     tensors = tuple(
         torch.randint(item.limit, item.shape, generator=generator)
@@ -155,7 +155,7 @@ def draw(accelerator: Accelerator, operation: Operation, dtype: torch.dtype, *, 
 def cases(
     accelerator: Accelerator, dtype: torch.dtype, layout: str, device: torch.device, *, large: bool = False
 ) -> Iterator[Case]:
-    """Every operation in this dtype and layout, forward and, where it has a gradient, backward. Nothing is run yet."""
+    """Return every operation in this dtype and layout, forward and, if it has a gradient, backward. Nothing runs yet."""
     for operation in (*OPERATIONS, LARGEST):
         yield from both_phases(operation, draw(accelerator, operation, dtype, large=large), dtype, layout, device)
 
@@ -163,7 +163,7 @@ def cases(
 def both_phases(
     operation: Operation, inputs: Inputs, dtype: torch.dtype, layout: str, device: torch.device
 ) -> Iterator[Case]:
-    """The forward case of one operation, and its backward case where it has a gradient."""
+    """Return the forward case of an operation, and its backward case if it has a gradient."""
     placed: list[Tensor] = []
     graphs: list[Graph] = []
 
@@ -194,7 +194,7 @@ def both_phases(
 
 
 def place(tensor: Tensor, layout: str, device: torch.device) -> Tensor:
-    """The values on the device, dense, or transposed in memory behind an offset (every other element of a vector)."""
+    """Move values to the device, dense, or transposed in memory behind an offset (every other element of a vector)."""
     if layout == CONTIGUOUS or tensor.ndim == 0:
         return tensor.to(device, copy=True)
     turned = tensor.mT if tensor.ndim > 1 else tensor.repeat_interleave(2)
@@ -205,7 +205,7 @@ def place(tensor: Tensor, layout: str, device: torch.device) -> Tensor:
 
 
 def reference(operation: Operation, inputs: Inputs, phase: str) -> Sequence[Tensor]:
-    """Return what the case should give, worked out on the host from the very same inputs; in float64 unless it is exact."""
+    """Return the expected result, computed on the host from the same inputs, in float64 unless it is exact."""
     wide = [tensor.double() if tensor.is_floating_point() and not operation.exact else tensor for tensor in inputs.tensors]
     given = [tensor.detach() for tensor in wide]
     leaves = [tensor.requires_grad_(phase == BACKWARD) for tensor in given if tensor.is_floating_point()]

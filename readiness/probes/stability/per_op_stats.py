@@ -11,7 +11,7 @@ Tensor = torch.Tensor
 
 @dataclass(slots=True)
 class OpStats:
-    """What became of one operation: its calls, the wrong ones, the first of these, and what it raised."""
+    """Statistics of one operation: calls, wrong results with the first of them, and errors."""
 
     name: str
     dtype: str
@@ -28,6 +28,6 @@ class OpStats:
     expected_results: tuple[Tensor, ...] = ()
 
     def describe(self) -> str:
-        """In words how often it differed."""
+        """Describe as text how often it differed."""
         first = f"first in call {self.first_wrong_call} after {self.first_wrong_s:.1f} s"
         return f"{self.name}: {self.wrong} of {self.calls} calls differed, {first}"

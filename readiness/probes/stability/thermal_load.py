@@ -25,7 +25,7 @@ _MOST_WAITED = 0.1   # of a span: beyond that even the best of many samples may 
 
 @dataclass(slots=True)
 class Span:
-    """The least seconds of one product on the device and on the host's CPU between two moments of the load."""
+    """Shortest seconds of one product on device and host CPU in one span of the load."""
 
     began_s: float
     ended_s: float = 0.0
@@ -43,7 +43,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Where the pace fell most: what was kept of it, and the seconds of a product at best in that span and before."""
+    """Largest drop of the speed: the share that was kept, and the best seconds of a product in that span and before."""
 
     kept: float
     seconds: float
@@ -53,7 +53,7 @@ class Drop:
 
 @dataclass(slots=True)
 class Product:
-    """Square matrices and how many of their products make a sample."""
+    """Square matrices, and the number of their products in a sample."""
 
     left: Tensor
     right: Tensor
@@ -61,7 +61,7 @@ class Product:
     count: int
 
     def run(self) -> Tensor:
-        """One sample's products; the last result."""
+        """Run one sample's products; return the last result."""
         out = self.left @ self.right
         for _ in range(self.count - 1):
             out = self.left @ self.right
@@ -70,7 +70,7 @@ class Product:
 
 @dataclass(slots=True)
 class ThermalLoad:
-    """The same product over and over on the device, and one of about its length on the host to tell what others do."""
+    """Repeated GEMM on the device, and one of similar length on the host CPU that reveals other load."""
 
     accelerator: Accelerator
     device_product: Product
@@ -81,11 +81,11 @@ class ThermalLoad:
 
     @property
     def size(self) -> int:
-        """Rows of the matrices."""
+        """Number of rows of the matrices."""
         return self.device_product.left.shape[0]
 
     def step(self, elapsed_s: float, round_s: float) -> Tensor:
-        """As many samples as keep to their share of the time; the last result."""
+        """Run as many samples as fit into their share of the time; return the last result."""
         span = self._span(elapsed_s)
         out: list[Tensor] = [self.device_product.left]
 
@@ -114,7 +114,7 @@ class ThermalLoad:
         return current
 
     def drop(self) -> Drop | None:
-        """The largest fall of the pace against what it was before; None with fewer than two spans that say something.
+        """Return the largest drop of the speed below that of earlier spans; None with fewer than two valid spans.
 
         A span in which this process waited for a CPU a good part of the time says nothing, nor does one of which that is
         unknown: on a crowded host not even the best sample is what the device can do. Other work on the host makes calls
@@ -135,7 +135,7 @@ class ThermalLoad:
 
 
 def start(accelerator: Accelerator, dtype: torch.dtype, span_s: float) -> ThermalLoad:
-    """Matrices that double in size until a product takes a good part of a millisecond. Raises what torch raises."""
+    """Double the matrices until a product takes a good part of a millisecond. Raises torch's errors."""
     device_product = _build_product(accelerator, dtype, accelerator.device)
     host = torch.device("cpu")
     return ThermalLoad(
@@ -161,4 +161,4 @@ def _build_product(accelerator: Accelerator, dtype: torch.dtype, device: torch.d
 
 
 def _nothing() -> None:
-    """The host is always done."""
+    """Do nothing: the host needs no synchronisation."""

@@ -1,4 +1,4 @@
-"""Timing on a shared host: time in which this process waited for a CPU is not counted."""
+"""Timing on a shared host, without the time in which this process waited for a CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["in_line_s", "once"]
 
 
 def once(work: Callable[[], object], synchronize: Callable[[], None]) -> float:
-    """Seconds of one call, from an idle device to an idle device, less the time in line.
+    """Return the seconds of one call, from an idle device to an idle device, without the time in the run queue.
 
     Never less than the processor time that was spent: threads may stand in line side by side. Where the system does
     not tell (elsewhere than on Linux), the time by the clock.
