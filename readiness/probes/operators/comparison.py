@@ -125,7 +125,7 @@ class Comparison:
 
     @property
     def _stable(self) -> bool:
-        """True if the order of equal values was asked for."""
+        """True if the call requests a stable order of equal values."""
         return bool(self.sample.keywords.get("stable"))
 
     def _within_sum_bound(self, out: torch.Tensor) -> bool:

@@ -275,7 +275,7 @@ def _shifted(factory: InputFactory) -> Calls:
 
 
 def _with_single_number(factory: InputFactory) -> Calls:
-    """A number in a tensor of no dimensions does not widen the other dtype."""
+    """Yield a tensor and a number in a tensor without dimensions, which does not widen the other's dtype."""
     if factory.dtype is not torch.bool:
         for dtype in (torch.int64, torch.int32, torch.float32):
             if factory.dtype.is_floating_point or not dtype.is_floating_point:
@@ -283,7 +283,7 @@ def _with_single_number(factory: InputFactory) -> Calls:
 
 
 def _wide_rows(factory: InputFactory) -> Calls:
-    """Widths of models, one of which the seed chooses: kernels are tuned and broken for each."""
+    """Yield rows of a model's width, one of which the seed chooses: kernels are tuned for each."""
     if factory.dtype.is_floating_point:
         for width in (768, _drawn(MODEL_WIDTHS)):
             yield WIDTHS.format(width), (factory.numbers(3, width),)
@@ -314,7 +314,7 @@ def _wide_products(factory: InputFactory) -> Calls:
 
 
 def _stable(factory: InputFactory) -> Calls:
-    """Few values, many of them equal: the places that are told must be in their order."""
+    """Yield few values, many of them equal, whose indices must be in order."""
     if factory.dtype is not torch.bool:
         for dimension, descending in ((-1, False), (0, True)):
             values = factory.indices(5, EDGE, 17).to(factory.dtype)
@@ -332,7 +332,7 @@ def _weighed_triple(factory: InputFactory) -> Calls:
 
 
 def _weighed_product(factory: InputFactory) -> Calls:
-    """Beyond the first tile of every size too."""
+    """Yield products with sizes beyond the first tile."""
     if factory.dtype.is_floating_point:
         for beta, alpha in ((0.5, 2.0), (1.0, -0.5)):
             options = {"beta": beta, "alpha": alpha}
@@ -397,7 +397,7 @@ def _weighed_addition(factory: InputFactory) -> Calls:
 
 
 def _long_lists(count: int) -> Callable[[InputFactory], Calls]:
-    """A list of some hundred tensors, and one with tensors larger than what a kernel takes at once."""
+    """Yield a list of some hundred tensors, and one with tensors larger than a kernel takes at once."""
 
     def calls(factory: InputFactory) -> Calls:
         sizes = [1 + number % 7 for number in range(300)]
@@ -408,20 +408,20 @@ def _long_lists(count: int) -> Callable[[InputFactory], Calls]:
 
 
 def _middle(factory: InputFactory) -> Calls:
-    """Past a power of two at which a kernel may split its work, which the seed chooses."""
+    """Return a size beyond a power of two at which a kernel may split its work; the seed chooses it."""
     length = _drawn((8_193, 16_411, 32_771, 65_539, 131_101, 262_147))
     yield MIDDLE.format(length), (factory.positive(length),)
 
 
 def _sorted_middle(factory: InputFactory) -> Calls:
-    """As many as a sort by blocks takes, along either dimension."""
+    """Yield as many values as a sort by blocks takes, along either dimension."""
     if factory.dtype is torch.float32:
         shape = (70_001, 3) if _drawn((0, 1)) else (3, 70_001)
         yield MIDDLE.format(210_003), (factory.numbers(*shape).detach(), shape.index(70_001))
 
 
 def _many_to_one(factory: InputFactory) -> Calls:
-    """More contributions to one row than 16 bits count one by one."""
+    """Yield more contributions to one row than 16 bits can count."""
     if factory.dtype.is_floating_point:
         yield "with 600 contributions to one row", (
             factory.numbers(3, 5), 0, torch.zeros(600, dtype=torch.int64), factory.positive(600, 5)

@@ -249,13 +249,13 @@ def _clipped(gradients: Tensors) -> Tensors:
 
 
 def _some_packed(factory: InputFactory) -> Calls:
-    """Numbers of four bits, two in a byte or eight in a word, and how far to shift each."""
+    """Yield numbers of four bits, two in a byte or eight in a word, and the shift of each."""
     shifts = torch.arange(0, min(8 * factory.dtype.itemsize, 32), 4).to(factory.dtype)
     yield "", (factory.bits(9, 129), shifts)
 
 
 def _unpacked(packed: torch.Tensor, shifts: torch.Tensor) -> Tensors:
-    """By all shifts, by a single one of the same and of another dtype, by a number; and put together again."""
+    """Unpack by all shifts, by one shift of the same and of another dtype, and by a number; pack again."""
     low = [(packed >> shift) & 15 for shift in (shifts[1], shifts[1].to(torch.int32), 4)]
     apart = torch.bitwise_right_shift(packed.unsqueeze(-1), shifts) & 15
     together = torch.zeros_like(packed)

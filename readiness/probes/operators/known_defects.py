@@ -1,4 +1,4 @@
-"""Known defects: where PyTorch's own kernels are wrong, with the public report and the builds that were seen to be.
+"""Known defects of PyTorch's own kernels, with the public report and the builds in which they were seen.
 
 They excuse no device. Where the CPU is what computes (the device is the CPU, or a simulated one made of it), such a result
 is counted as a known defect and told as one; every other device is judged against float64 as if the CPU were right. What
@@ -27,7 +27,7 @@ _PYTORCH = "https://github.com/pytorch/pytorch/issues/"
 
 @dataclass(frozen=True, slots=True)
 class KnownDefect:
-    """One defect of PyTorch's: which operators are wrong, in which circumstance, and where it was reported.
+    """Known defect of PyTorch: operators, circumstance, and report.
 
     One of `where` starts the words for the circumstance ("" is a plain call, None any); `phase` is None for both. `builds` are
     the versions of torch on which it was seen.
@@ -43,7 +43,7 @@ class KnownDefect:
     everywhere: bool = False
 
     def covers(self, entry: Entry, dtype: torch.dtype, where: str, phase: Phase | None = None) -> bool:
-        """True if this defect is about such a call; of any phase where none is told."""
+        """True if this defect applies to such a call, of any phase if none is given."""
         if not entry.within(self.operators) or (self.dtypes is not None and name_of(dtype) not in self.dtypes):
             return False
         if phase is not None and self.phase is not None and phase is not self.phase:
@@ -51,23 +51,23 @@ class KnownDefect:
         return self.where is None or any(where.startswith(words) if words else not where for words in self.where)
 
     def __str__(self) -> str:
-        """`gradients at NaN depend on the place (https://..., seen in torch 2.13.0)`."""
+        """Return a text such as `gradients at NaN depend on the place (https://..., seen in torch 2.13.0)`."""
         return f"{self.what} ({self.report or 'no public report found'}; seen in torch {self.builds})"
 
 
 def equal_values(value: float) -> str:
-    """Words for a call whose inputs are all one value: `on nan in every place`."""
+    """Return the description of a call whose inputs are all one value: `on nan in every place`."""
     return f"on {value:g} in every place"
 
 
 def of_call(entry: Entry, dtype: torch.dtype, where: str) -> KnownDefect | None:
-    """Return a defect of the CPU's kernels in such a call: it is no yardstick there."""
+    """Return a known defect of the CPU's kernels in such a call, which cannot serve as reference; else None."""
     found = (defect for defect in KNOWN if defect.covers(entry, dtype, where))
     return next(found, None)
 
 
 def excusing(accelerator: Accelerator, entry: Entry, dtype: torch.dtype, failure: FailedError) -> KnownDefect | None:
-    """Return the known defect that a failure shows on this device; None where it is the device's own."""
+    """Return the known defect that a failure shows on this device; None if it is the device's own."""
     hosted = accelerator.stack.host_backed
     found = (defect for defect in KNOWN if defect.covers(entry, dtype, failure.where, failure.phase))
     return next((defect for defect in found if defect.everywhere or hosted), None)

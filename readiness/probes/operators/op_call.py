@@ -93,7 +93,7 @@ class OpCaller:
 
 
 def _laid_out(cotangent: torch.Tensor, incoming: Incoming) -> torch.Tensor:
-    """The incoming gradient as it lies in memory where other operators made it; an expanded one has one value."""
+    """Return the incoming gradient in a memory layout that other operators produce; an expanded one has one value."""
     if incoming is Incoming.EXPANDED and cotangent.numel():
         return cotangent.reshape(-1)[0].expand(cotangent.shape)
     if incoming is Incoming.STRIDED:

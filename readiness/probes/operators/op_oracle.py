@@ -87,7 +87,7 @@ class OpOracle:
         return False
 
     def _cpu_takes(self, layout: Layout) -> bool:
-        """True if the operator means the same in this layout: what views memory does not. Asked only after a failure."""
+        """True if the layout does not change the meaning of the call, as for views of memory. Asked only after a failure."""
 
         def convert(tensor: torch.Tensor) -> torch.Tensor:
             return layouts.in_layout(layout, CPU)(samples.widened(tensor))
@@ -102,7 +102,7 @@ class OpOracle:
         return self.trial.benchmark(self.sample, self.gradients, layout) is not None
 
     def cpu_agrees(self) -> bool:
-        """True if the CPU takes such a call: where it refuses, nobody need. Whether it is right is not asked."""
+        """True if the CPU accepts such a call: if it refuses, no device needs to accept it. Its result is not judged."""
         if known_defects.of_call(self.trial.entry, self.trial.dtype, self.sample.label) is not None:
             return True
         try:

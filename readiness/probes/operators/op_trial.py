@@ -123,7 +123,7 @@ class OpTrial:
         return [self.on_host(sample, gradients, convert, convert) for _ in range(samples.PERTURBATIONS)]
 
     def excuse(self, failure: FailedError) -> None:
-        """Note a failure that is a known defect of what computes here. Raises any other."""
+        """Record a failure that is a known defect of PyTorch's kernels here. Raises any other."""
         known = known_defects.excusing(self.accelerator, self.entry, self.dtype, failure)
         if known is None or failure.outcome is not Outcome.WRONG:
             raise failure

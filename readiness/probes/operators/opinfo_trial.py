@@ -213,7 +213,7 @@ class OpInfoTrial:
 
 @contextlib.contextmanager
 def _deterministic() -> Iterator[None]:
-    """PyTorch's deterministic mode; what has no deterministic kernel runs the one that it has."""
+    """Enable PyTorch's deterministic mode; operators without a deterministic kernel run their usual one."""
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
@@ -232,7 +232,7 @@ def _failed(failure: FailedError, backward: bool) -> SweepResult:
 
 
 def _told(trial: OpTrial) -> str:
-    """The known defects that it showed, each once, with the circumstance."""
+    """Return the known defects that the trial showed, each once, with the circumstance."""
     told = {f"{', '.join(filter(None, (failure.phase, failure.where)))}: {known}": None for known, failure in trial.known}
     return "; ".join(told)
 

@@ -1,4 +1,4 @@
-"""Calls whose results relate to those of other calls: of rows that do not know of each other, and of sums with parts."""
+"""Calls whose results relate to those of other calls: independent rows, and sums of parts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _added_up(found: Sequence[torch.Tensor]) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One call, and what it has to do with others.
+    """Call with its relations to other calls.
 
     `relation` "rows": the arguments at `positions` hold rows along their first dimension, as all results do. "parts": the
     result is what `combine` makes of the results of `parts`; `words` says it.
@@ -47,21 +47,21 @@ class Case:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self.sample.arguments[min(self.positions)])
 
     @property
     def gradient_rows(self) -> list[bool]:
-        """For each gradient whether it has rows, in the order of the tensors that require one."""
+        """Return for each gradient if it has rows, in the order of the tensors that require one."""
         rowwise = {id(self.sample.arguments[position]) for position in self.positions}
         return [id(tensor) in rowwise for tensor in self.sample.tensors() if tensor.requires_grad]
 
     def taking(self, order: torch.Tensor) -> Sample:
-        """The call of these rows alone, in this order."""
+        """Return the call of these rows only, in this order."""
         return self._changed(lambda rows: rows.detach()[order].requires_grad_(rows.requires_grad))
 
     def padded(self) -> Sample:
-        """The call with three more rows behind, of NaN or zeros, and without gradients."""
+        """Return the call with three more rows of NaN or zeros at the end, and without gradients."""
         def longer(rows: torch.Tensor) -> torch.Tensor:
             more = torch.full((3, *rows.shape[1:]), math.nan if rows.is_floating_point() else 0, dtype=rows.dtype)
             return torch.cat([rows.detach(), more])
@@ -69,7 +69,7 @@ class Case:
         return self._changed(longer)
 
     def cotangents(self, root: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
-        """The same incoming gradient for a row wherever it stands."""
+        """Return incoming gradients that are the same for a row at every position."""
         shape = torch.Size((self.rows, *root.shape[1:]))
         if shape not in self._drawn:
             generator = torch.Generator().manual_seed(len(self._drawn) + 17)
@@ -86,7 +86,7 @@ class Case:
 
 
 def every_second(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor on the device as every second row of a larger one, with NaN or zeros between."""
+    """Return the tensor as every second row of a larger one on the device, with NaN or zeros between."""
     if not tensor.ndim:
         return tensor.clone().to(device)
     between = torch.full_like(tensor, math.nan if tensor.is_floating_point() else 0)
@@ -194,7 +194,7 @@ _BY_NAME = {name: maker for maker, names in _ROWWISE.items() for name in names}
 
 
 def of(name: str, dtype: torch.dtype, gradients: bool, seed: int) -> Iterator[Case]:
-    """The calls of this operator in this dtype, the same for the same seed."""
+    """Return the calls of this operator in this dtype, the same for the same seed."""
     if not dtype.is_floating_point and dtype is not torch.int64:
         return
     if name not in _BY_NAME and name not in _SUMS:

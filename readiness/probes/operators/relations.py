@@ -1,4 +1,4 @@
-"""Relations: what results of one operator have to do with each other whatever it computes. They need no reference.
+"""Relations between results of one operator that hold whatever it computes. They need no reference.
 
 A reference computed by the same library shares its mistakes. That equal inputs give equal results wherever they stand, that
 rows may be exchanged, cut apart or followed by others, that a view gives what its copy gives, that memory given as `out=`
@@ -44,7 +44,7 @@ VIEWED = "on every second row"
 
 
 def broken(trial: OpTrial, drawn: Sequence[Sample], gradients: bool, *, everything: bool) -> Iterator[FailedError]:
-    """Each call in which the device breaks a relation, in this operator and dtype.
+    """Yield each call in which the device breaks a relation, for this operator and dtype.
 
     Without `everything` only equal values are tried.
     """
@@ -70,7 +70,7 @@ def elementwise(trial: OpTrial) -> bool:
 
 
 def _equal_values(trial: OpTrial, sample: Sample, gradients: bool) -> Iterator[FailedError]:
-    """The sample with each of its floating tensors made of one value."""
+    """Return the sample with each of its floating tensors filled with one value."""
     generator = trial.accelerator.generator("equal values", trial.entry.name)
     order = torch.randperm(len(SOMETIMES), generator=generator)[:_CHOSEN].tolist()
     drawn = float(torch.randn((), generator=generator))
@@ -88,7 +88,7 @@ def _equal_values(trial: OpTrial, sample: Sample, gradients: bool) -> Iterator[F
 
 
 def _filled(sample: Sample, value: float) -> Sample:
-    """Floating tensors become one value, others their first element, REPEATED times; a number stays one."""
+    """Fill floating tensors with one value, others with their first element, REPEATED times; a number stays one."""
     memo: dict[int, torch.Tensor] = {}
 
     def change(leaf: Any) -> Any:
@@ -107,7 +107,7 @@ def _filled(sample: Sample, value: float) -> Sample:
 
 
 def _unequal(trial: OpTrial, tensor: torch.Tensor, terms: float) -> str | None:
-    """What differs among elements that must be equal; roundings of them, and of `terms` that may cancel, do not count."""
+    """Return how elements that must be equal differ, beyond roundings of them and of `terms` that may cancel."""
     host = tensor.detach().cpu()
     if host.is_complex():
         parts = torch.view_as_real(host.resolve_conj())
@@ -134,7 +134,7 @@ def _kinds(wide: torch.Tensor) -> torch.Tensor:
 
 
 def _differ(host: torch.Tensor) -> str:
-    """`results are 0.0 and 1.0 within one tensor`."""
+    """Return a text such as `results are 0.0 and 1.0 within one tensor`."""
     found = list(dict.fromkeys(str(value) for value in host.tolist()))
     return f"results are {' and '.join(found[:2])} within one tensor"
 
@@ -143,7 +143,7 @@ def _differ(host: torch.Tensor) -> str:
 
 
 def _rows(trial: OpTrial, case: Case, gradients: bool) -> Iterator[FailedError]:
-    """Rows exchanged, cut in two, followed by others, and taken from a larger tensor."""
+    """Compare rows that are exchanged, cut in two, followed by others, and taken from a larger tensor."""
     whole = _called(trial, case.sample, gradients, PERMUTED, case.cotangents)
     if whole is None:
         return
@@ -179,7 +179,7 @@ def _in_order(whole: _Results, case: Case, order: torch.Tensor) -> _Results:
 
 
 def _joined(first: _Results, second: _Results, case: Case) -> _Results:
-    """Rows one after the other; gradients of what all rows share added up in float64."""
+    """Join rows; add up gradients of inputs that all rows share in float64."""
     outputs = [torch.cat(pair) for pair in zip(first[0], second[0], strict=True)]
     gradients: list[torch.Tensor | None] = []
     for one, other, rowwise in zip(first[1], second[1], case.gradient_rows, strict=False):
@@ -204,7 +204,7 @@ def _compare(trial: OpTrial, case: Case, where: str, whole: _Results, other: _Re
 
 
 def _apart(trial: OpTrial, case: Case, found: torch.Tensor, expected: torch.Tensor) -> str | None:
-    """Return what differs between two results of the device that should be one, beyond rounding."""
+    """Return how two results of the device that must be equal differ beyond rounding."""
     if found.shape != expected.shape:
         return f"shape {tuple(found.shape)} instead of {tuple(expected.shape)}"
     if not found.is_floating_point():
@@ -220,7 +220,7 @@ def _apart(trial: OpTrial, case: Case, found: torch.Tensor, expected: torch.Tens
 
 
 def _written_out(trial: OpTrial, sample: Sample) -> Iterator[FailedError]:
-    """What the operator writes into memory of another layout must be what it returns."""
+    """Compare what the operator writes into memory of another layout with what it returns."""
     def both(function: Callable[..., Any], given: Sample) -> Any:
         plain = [out for out in samples.leaves(given.plain(function)) if isinstance(out, torch.Tensor)]
         return [*plain, *sample_variants.into_strided_memory(function, given)]
@@ -240,7 +240,7 @@ def _written_out(trial: OpTrial, sample: Sample) -> Iterator[FailedError]:
 
 
 def _parts(trial: OpTrial, case: Case, gradients: bool) -> Iterator[FailedError]:  # noqa: ARG001
-    """A sum is the sum of its parts, whichever kernel its length chooses."""
+    """Compare a sum with the sum of its parts, whichever kernel its length chooses."""
     whole = _called(trial, case.sample, False, PARTS)
     parts = [_called(trial, part, False, PARTS) for part in case.parts]
     if whole is None or any(part is None for part in parts):
@@ -259,7 +259,7 @@ def _called(
     cotangents: Callable[[torch.Tensor], torch.Tensor] | None = None,
     place: samples.Convert | None = None, through: Callable[..., Any] | None = None,
 ) -> _Results | None:  # fmt: skip
-    """The device's results of a call, on the host; None where it refuses: whether it must take it is told elsewhere."""
+    """Return the device's results of a call, on the host; None if it refuses, which other trials judge."""
     device = trial.accelerator.device
     trial.enter(Phase.FORWARD, where)
     with contextlib.suppress(Exception):

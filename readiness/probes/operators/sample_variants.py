@@ -143,7 +143,7 @@ def _requiring(wanted: set[int], tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _channels_last(entry: Entry, drawn: Sequence[Sample]) -> Sample | None:
-    """A sample of an operator on images, with channels last in memory, as convolutions are told to lie; None without one."""
+    """Return a sample on images with channels last in memory, as convolutions use them; None without one."""
     if not entry.base.startswith(_ON_IMAGES):
         return None
     images = [sample for sample in drawn if isinstance(sample.arguments[0], torch.Tensor) and sample.arguments[0].ndim == 4]

@@ -31,7 +31,7 @@ class NoSampleError(Exception):
 
 
 class Incoming(StrEnum):
-    """How incoming gradients lie in memory."""
+    """Memory layout of incoming gradients."""
 
     DENSE = "dense"
     EXPANDED = "expanded"  # as after `.sum().backward()`

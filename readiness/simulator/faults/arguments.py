@@ -113,7 +113,7 @@ def ignore_offset(injection: Injection) -> bool:
 
 @kind("unwritten", at=Stage.BEFORE)
 def unwritten(injection: Injection) -> bool:
-    """What the operator should write to, in place or as `out=`, stays as it was; results of its own are right."""
+    """The operator does not write to its arguments, in place or as `out=`; new results are right."""
     call = injection.call
     if call.name.startswith("copy::"):
         call.arguments[1] = _copied(call.arguments[1])
@@ -141,7 +141,7 @@ def _copied(value: Any) -> Any:
 
 @kind("ignore-argument", at=Stage.BEFORE)
 def ignore_argument(injection: Injection) -> bool:
-    """An argument is not looked at: `set = { argument = "attn_mask" }` names it, as the operator's schema does.
+    """An argument is ignored: `set = { argument = "attn_mask" }` names it, as the operator's schema does.
 
     The operator runs with the argument's default, or with false or nothing where it has none.
     """

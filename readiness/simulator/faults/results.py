@@ -179,7 +179,7 @@ def other_random(injection: Injection) -> bool:
 
 @kind("zero-result", at=Stage.AFTER, severity=1.0, unit="share of the elements, from the last on")
 def zero_result(injection: Injection) -> bool:
-    """What should have been computed is zero: the kernel never wrote it, or less of it than there is."""
+    """Part of the result, or all of it, is zero: the kernel never wrote it."""
     found = [*injection.floats(), *injection.integers()]
     for tensor in found:
         count = min(max(1, round(tensor.numel() * injection.severity)), tensor.numel())
@@ -194,7 +194,7 @@ def zero_result(injection: Injection) -> bool:
 
 @kind("saturate", at=Stage.AFTER)
 def saturate(injection: Injection) -> bool:
-    """What overflows becomes the largest number instead of infinity, and what is no number becomes 0."""
+    """Overflow gives the largest number instead of infinity, and NaN becomes 0."""
     import torch
 
     acted = False

@@ -25,7 +25,7 @@ def counter_under_load(injection: Injection) -> None:
 
 @kind("health", at=Stage.NEVER, domain="health")
 def health(injection: Injection) -> None:
-    """The chip's management library says that it is not well.
+    """The chip's management library reports that it is unhealthy.
 
     `set` may name the vendor's word (`health = "Alarm"`), fault codes of an Ascend that stand (`codes = "80E18005"`), a
     reason of throttling (`throttle = "thermal"`), and what its power sensor says (`power_w = 6553.5`).
@@ -51,7 +51,7 @@ def wrong_autocast(injection: Injection) -> bool:
 
 @kind("checkpoint-corrupt", at=Stage.AFTER, domain="checkpoint::load", severity=0.01, unit="share of the bytes")
 def checkpoint_corrupt(injection: Injection) -> bool:
-    """What is read back from a checkpoint is not what was written: a share of its bytes is zero.
+    """A checkpoint is read back wrongly: a share of its bytes is zero.
 
     With `set = { tensor = "*.exp_avg" }` only of tensors so named, in a distributed checkpoint.
     """

@@ -31,7 +31,7 @@ def narrow_sums(injection: Injection) -> bool:
 
 @kind("wrong-tail", at=Stage.AFTER, severity=0.5, unit="relative error")
 def wrong_tail(injection: Injection) -> bool:
-    """What is left over where the number of elements is no multiple of eight is wrong, as where a block is not masked."""
+    """Elements after the last multiple of eight are wrong, as if the last block were not masked."""
     acted = False
     for tensor in injection.floats():
         left = tensor.numel() % 8
