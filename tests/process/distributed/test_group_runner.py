@@ -167,7 +167,7 @@ def all_waiting(context: RankContext) -> None:
         time.sleep(1000)
 
 
-def test_when_all_hang_nobody_is_named() -> None:
+def test_a_hang_of_all_ranks_names_none() -> None:
     outcome = run(all_waiting, patience_s=1.0)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.HUNG, ())
@@ -198,14 +198,14 @@ def test_a_pause_of_the_whole_tool_counts_for_no_limit() -> None:
     assert run(working_on, limit_s=4.0, on_report=pause_once).failure is None
 
 
-def test_a_world_that_never_ends_is_overdue() -> None:
+def test_a_group_beyond_its_limit_is_overdue() -> None:
     outcome = run(endless, limit_s=1.0)
     assert outcome.failure is not None
     assert outcome.failure.kind is FailureKind.OVERDUE
     assert len(outcome.reports[0]) > 1
 
 
-def test_a_rank_that_cannot_leave_is_told_after_its_work_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_cannot_leave_is_reported_with_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_side, "_leave_group", lambda: dist.get_rank() and support.hang())
     monkeypatch.setattr(distributed_run_ranks, "LEAVE_S", 0.5)
     outcome = run(summing)
@@ -225,7 +225,7 @@ def mismatched(context: RankContext) -> None:
         dist.all_reduce(torch.ones(100 * (context.rank + 1)))
 
 
-def test_a_kill_for_want_of_memory_tells_nothing_about_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_out_of_memory_kill_is_no_evidence_about_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     kills = iter((3, 4))
     monkeypatch.setattr(distributed_run_ranks, "kernel_kills", lambda: next(kills))
     support.at_call("all_reduce", 1, 0, support.kill_oneself, monkeypatch)
@@ -363,7 +363,7 @@ def test_a_library_that_lets_ranks_share_a_chip_gets_them(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("backend", "reason"), [(None, "no collective library"), ("no_such", "no backend 'no_such'")])
-def test_without_a_collective_library_nothing_can_be_told(backend: str | None, reason: str) -> None:
+def test_without_a_collective_library_nothing_is_measured(backend: str | None, reason: str) -> None:
     with pytest.raises(Skip, match=reason):
         place(chips(2, backend), 2)
 
@@ -373,7 +373,7 @@ def test_a_placement_counts_each_accelerator_once() -> None:
     assert Placement((facts, facts)).ids == ("cpu:0",)
 
 
-def test_a_rank_is_told_by_its_accelerator() -> None:
+def test_a_rank_is_named_with_its_accelerator() -> None:
     placement = place(chips(4, "gloo"))
     assert placement.name(3) == "rank 3 (chip:3)"
     assert placement.name(0, 2) == "rank 0 (chip:0), rank 2 (chip:2)"
@@ -386,7 +386,7 @@ def telling_each_other(context: RankContext) -> Iterator[Json]:
         yield {"told": context.exchange(100 * turn + context.rank)}
 
 
-def test_ranks_tell_each_other_numbers_without_a_collective() -> None:
+def test_ranks_exchange_numbers_without_a_collective() -> None:
     outcome = run(telling_each_other, 3)
     assert outcome.failure is None
     expected = tuple({"told": [100 * turn, 100 * turn + 1, 100 * turn + 2]} for turn in range(50))
@@ -414,7 +414,7 @@ def keeping_the_interpreter(context: RankContext) -> None:
         support.hang()
 
 
-def test_a_rank_that_keeps_the_interpreter_is_told_from_those_that_wait() -> None:
+def test_a_rank_that_holds_the_interpreter_lock_is_identified() -> None:
     outcome = run(keeping_the_interpreter, 3, patience_s=5.0)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.FROZEN, (1,))
@@ -499,7 +499,7 @@ def test_reading_what_a_rank_prints_takes_nothing_from_it(monkeypatch: pytest.Mo
     assert found[-1].splitlines() == [f"line {number}" for number in range(400)]
 
 
-def test_a_meeting_that_nobody_else_comes_to_can_be_left() -> None:
+def test_an_exchange_without_partners_times_out() -> None:
     with anonymous_file("board") as file:
         board = StatusBoard(file.fileno(), 2)
         with pytest.raises(TimeoutError, match="rank 1 did not arrive"):

@@ -131,7 +131,7 @@ def test_what_is_no_content_is_refused(ends: Ends, content: str) -> None:
         ends.here.take(1, content)
 
 
-def test_strangers_of_this_machine_are_told_by_the_kernels_table(tmp_path: Path) -> None:
+def test_other_users_are_identified_by_the_kernels_table(tmp_path: Path) -> None:
     with rendezvous.listener("127.0.0.1") as listener:
         port = listener.getsockname()[1]
         for address in ("127.0.0.1", "::ffff:127.0.0.1"):  # as Python, and as torch connects
@@ -150,7 +150,7 @@ def test_strangers_of_this_machine_are_told_by_the_kernels_table(tmp_path: Path)
     assert of_this_user(1, 2, tmp_path / "nowhere"), "where the kernel does not tell, everybody is believed"
 
 
-def test_an_end_that_is_closed_already_is_nobodys(tmp_path: Path) -> None:
+def test_a_closed_connection_belongs_to_no_user(tmp_path: Path) -> None:
     """The kernel then says that it is root's."""
     heading = "sl local_address rem_address st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode"
     for inode, own in (("0", False), ("77", True)):
@@ -185,7 +185,7 @@ def test_a_connection_of_another_user_is_closed(ends: Ends) -> None:
         ends.listener.accept()
 
 
-def test_a_raw_connection_is_that_of_the_rank_that_knows_the_word() -> None:
+def test_a_raw_connection_needs_the_secret() -> None:
     """Whoever else connects first, says nothing or something else, or leaves."""
     word = bytes(range(8))
     with (
@@ -255,7 +255,7 @@ def test_listeners_are_found_with_their_addresses() -> None:
     assert {found.address for found in watch.reachable} == {"0.0.0.0", "::"}
 
 
-def test_a_watch_that_could_not_look_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_watch_reports_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listeners, "listening", lambda networks: 1 / 0)
     watch = listeners.Watch()
     watch.start()

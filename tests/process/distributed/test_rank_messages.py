@@ -77,7 +77,7 @@ def test_a_dataclass_comes_back_from_json_as_it_was() -> None:
         ({"folder": 3}, "Settings.folder: '3' is not of type Path | NoneType"),
     ],
 )
-def test_what_does_not_fit_is_an_error_that_says_where(change: dict[str, Any], words: str) -> None:
+def test_a_mismatched_value_is_an_error_with_its_place(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=f"^{words}".replace("|", r"\|")):
         from_json(Settings, to_json(SETTINGS) | change)
 

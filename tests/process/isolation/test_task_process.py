@@ -45,7 +45,7 @@ def test_a_child_does_one_task_after_the_other() -> None:
     assert not psutil.pid_exists(process.pid)
 
 
-def test_a_fresh_interpreter_serves_alike_and_is_told_what_it_is_asked() -> None:
+def test_a_fresh_interpreter_serves_the_request_like_a_fork() -> None:
     process = TaskProcess.spawn("tests.support.isolation:serve", {"seed": 7}, capture=True)
     assert process.recv(60.0) == {"ready": True}
     assert answer(process, "print") == {"pid": process.pid, "task": ["print"], "request": {"seed": 7}}
@@ -101,7 +101,7 @@ def test_what_is_not_captured_goes_where_the_parents_output_goes(capfd: pytest.C
         ("garble", "sent something that is not a message"),
     ],
 )
-def test_one_that_speaks_out_of_turn_is_broken(task: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_out_of_turn_breaks_the_connection(task: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_process, "MOST_BYTES", 2**20)
     with started(capture=True) as process:
         process.submit([task])

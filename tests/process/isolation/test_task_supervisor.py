@@ -73,7 +73,7 @@ def test_what_is_put_first_is_done_next() -> None:
     assert done == [("crash",), ("echo", 1), ("echo", 2), ("echo", 3)]
 
 
-def test_a_process_that_leaves_is_not_blamed_for_the_next_task() -> None:
+def test_a_process_that_exits_is_not_charged_with_the_next_task() -> None:
     with supervisor([("last",), ("echo", 1)]) as leader:
         last, echo = leader.run()
     assert (last.status, echo.status) == (DONE, DONE)

@@ -82,14 +82,14 @@ def test_one_chip_of_three_and_the_group(done: Rehearsal) -> None:
     assert counted["acting.together"].accelerators == ("sim:0", "sim:1", "sim:2")
 
 
-def test_it_can_be_told(done: Rehearsal) -> None:
+def test_the_rehearsal_can_be_rendered(done: Rehearsal) -> None:
     document = to_json(done)
     assert document["seconds"] > 0
     assert document["host"]["present"] == ["cpu:0"]
     assert document["rehearsed"] is True
 
 
-def test_a_blamed_healthy_chip_is_1_and_a_hang_has_one_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_false_alarm_exits_1_and_a_hang_has_one_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_checks(monkeypatch)
     wanted = profile_file(tmp_path / "test.toml", ["acting.suspicious", "acting.hangs"])
     result = play(wanted, [chip_file(tmp_path / "stuck.toml", 'kind = "hang"')], timeout_s=2.0).result

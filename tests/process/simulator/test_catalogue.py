@@ -52,7 +52,7 @@ def test_summaries_are_our_own_words() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_a_row_is_planted_or_says_why_not(row: catalogue.Row) -> None:
+def test_a_catalogue_row_is_planted_or_gives_a_reason(row: catalogue.Row) -> None:
     known = check_registry.discover()
     if row.beyond:
         assert (row.defects, row.checks, row.operators, row.missed) == ((), (), (), None)
@@ -71,7 +71,7 @@ def test_a_planted_row_is_a_chip(row: catalogue.Row, tmp_path: Path) -> None:
     assert Chip.from_json(chip.to_json()) == chip
 
 
-def test_every_kind_has_a_precedent_or_is_said_to_have_none() -> None:
+def test_every_kind_has_a_precedent_or_is_listed_without() -> None:
     used = {defect["kind"] for row in PLANTED for defect in row.defects}
     assert used <= kinds().keys()
     assert sorted(kinds().keys() - used) == catalogue.unprecedented()

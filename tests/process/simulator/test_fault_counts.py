@@ -43,7 +43,7 @@ def test_a_mark_of_another_process_counts(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("defect", "told"), [('kind = "nan"', {fault_counts.MET: False, fault_counts.ACTED: {"1 nan": 0}}), ('kind = "counter"\nset = { uncorrected = 1 }', {})])
-def test_it_is_told_of_defects_that_act_on_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defect: str, told: dict[str, Any]) -> None:
+def test_defects_that_act_on_calls_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defect: str, told: dict[str, Any]) -> None:
     monkeypatch.setenv(PURGED_VARIABLE, str(tmp_path / "prefix-"))
     facts = sim.facts(chips.load(chip_file(tmp_path / "one.toml", defect), kinds()))[0]
     assert accelerators.stack("sim").process_facts(facts) == told

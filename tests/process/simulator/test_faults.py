@@ -465,7 +465,7 @@ def test_a_load_warms_the_chip_and_a_pause_cools_it() -> None:
     assert after == pytest.approx(load, abs=0.2)
 
 
-def test_every_kind_says_what_it_does() -> None:
+def test_every_kind_has_a_description() -> None:
     known = kinds()
     assert len(known) >= 31
     for kind in known.values():
@@ -547,7 +547,7 @@ def _collective(name: str, *arguments: object, severity: float = 0.5) -> list[li
     return seen
 
 
-def test_what_is_sent_is_spoilt_on_its_way_and_stays_right_at_home() -> None:
+def test_sent_data_are_corrupted_and_the_senders_stay_right() -> None:
     block = torch.full((3,), 2.0)
     for name, arguments in (("send", ([block],)), ("_allgather_base_", (torch.zeros(6), block)), ("alltoall_base_", (torch.zeros(3), block))):
         *_, sent = _collective(name, *arguments)

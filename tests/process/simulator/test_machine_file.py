@@ -153,7 +153,7 @@ def test_whole_numbers_are_whole(tmp_path: Path) -> None:
     assert type(when.after_s) is float
 
 
-def test_the_dataclasses_say_what_the_schema_says() -> None:
+def test_the_dataclasses_match_the_schema() -> None:
     """A condition that one of them forgot would be lost without a word."""
     document = json.loads(schema.text("chip"))
     assert set(document["$defs"]["when"]["properties"]) == {known.name for known in fields(Condition)}
@@ -255,7 +255,7 @@ def test_a_defect_of_the_version_stack_is_one_that_the_rules_see(tmp_path: Path)
     assert [item.ruling for item in version_rules.judge(second)] == [version_rules.Ruling.BROKEN]
 
 
-def test_a_plain_chip_tells_that_it_is_simulated(tmp_path: Path) -> None:
+def test_a_plain_chip_is_reported_as_simulated(tmp_path: Path) -> None:
     (facts,) = sim.facts(load(tmp_path, HEAD + "counters = {}\n"))
     assert (facts.vendor, facts.model) == ("simulated", "simulated test")
     assert facts.counters is None
@@ -554,7 +554,7 @@ def test_chips_without_folders_are_none(tmp_path: Path, monkeypatch: pytest.Monk
         chips.find("any", KINDS)
 
 
-def test_what_no_chip_says_is_no_chip() -> None:
+def test_an_invalid_chip_is_refused() -> None:
     for document in ({}, {"name": "a"}, {"name": "a", "title": "A", "nonsense": 1}, {"name": "a", "title": "A", "defects": [{}]}):
         with pytest.raises(TypeError):
             Chip.from_json(document)

@@ -79,7 +79,7 @@ TRAINING = {"modes": ["ddp", "tensor"], "optimizers": ["sgd"], "steps": 2}
 
 
 @pytest.mark.slow
-def test_healthy_chips_train_alike() -> None:
+def test_healthy_chips_train_equally() -> None:
     told = evidence(chip(chips=2), "multichip.parallelism", **{**TRAINING, "modes": ["ddp", "fsdp", "pipeline-1f1b", "expert-qwen"]})
     found = told["measured"]
     assert found["chip_difference/sgd"][0] < 1e-6
@@ -113,7 +113,7 @@ def test_a_chip_that_ends_sums_otherwise_is_named(number: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_sum_that_is_corrupted_on_one_chip_is_named_and_kills_nobody() -> None:
+def test_a_corrupted_sum_names_the_chip_and_no_process_dies() -> None:
     machine = chip(defect("collective-corrupt", "c10d::allreduce*", severity=0.01, chip=[1]), chips=4)
     found = evidence(machine, "multichip.parallelism", **{**TRAINING, "modes": ["ddp"]})["measured"]
     assert found["completed/ddp/sgd"][0] == 1

@@ -157,7 +157,7 @@ def failing(context: RankContext) -> Iterator[Json]:
         ("leave", FailureKind.DIED, "rank 1 exited without a report (exit code 0) in sum 2"),
     ],
 )
-def test_a_rank_that_fails_on_another_host_is_named_as_one_here_is(fault: str, trouble: FailureKind, words: str) -> None:
+def test_a_failed_remote_rank_is_named_like_a_local_one(fault: str, trouble: FailureKind, words: str) -> None:
     outcome = run(failing, {"fault": fault})
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.culprits) == (trouble, (1,))
@@ -189,7 +189,7 @@ def losing(context: RankContext) -> Iterator[Json]:
 @pytest.mark.parametrize(
     ("number", "words"), [(signal.SIGKILL, "the connection ended"), (signal.SIGSTOP, "it sent nothing for 1 s")]
 )
-def test_a_host_that_is_lost_is_to_blame_and_is_called_again(
+def test_a_lost_host_is_to_blame_and_is_connected_again(
     number: signal.Signals, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proxy, "_LOST_S", 1.0)
@@ -377,7 +377,7 @@ def test_recovery_over_two_hosts_takes_a_folder_that_both_see(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_drills_over_two_hosts_name_the_rank_on_the_other() -> None:
+def test_rank_faults_over_two_hosts_name_the_remote_rank() -> None:
     evidence = run_check("multichip.drills", with_hosts(another()), timeout_s=1.0)
     assert value(evidence, "completed", world="all") == 1
     assert value(evidence, "noticed", drill="killed", guard="none") == 1
@@ -430,7 +430,7 @@ _OF_ONE_HOST = (
 )  # fmt: skip
 
 
-def test_what_is_rightly_another_on_each_host_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_must_differ_between_hosts_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words between underscores decide: TRANSPORT has a PORT in it, DIRECT a DIR, and IPC an IP."""
     for name in [name for name in os.environ if name.startswith(_LIBRARIES)]:
         monkeypatch.delenv(name)

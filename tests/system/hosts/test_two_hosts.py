@@ -128,7 +128,7 @@ def test_a_cut_of_three_seconds_is_survived_and_seen(laid: wire.Wire) -> None:
         assert statistics.median(report["seconds"]) < 1.0
 
 
-def test_a_wire_that_is_cut_for_ever_is_blamed_and_no_rank(laid: wire.Wire) -> None:
+def test_a_permanently_cut_link_is_to_blame_and_no_rank(laid: wire.Wire) -> None:
     outcome = run(summing, laid, {"seconds": 60.0, "laid": laid, "cut_s": 1e9}, patience_s=4.0)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.UNREACHABLE, ())
@@ -170,7 +170,7 @@ def test_frames_that_are_changed_past_the_checksum_are_found_by_known_answers_al
     assert any(item.about and "wrong on" in item.about for item in evidence.measurements if item.name == "wrong_elements")
 
 
-def test_a_wire_to_a_remote_agent_that_is_cut_for_ever_is_blamed_and_no_rank(laid: wire.Wire) -> None:
+def test_a_permanently_cut_link_to_an_agent_is_to_blame_and_no_rank(laid: wire.Wire) -> None:
     """What carries orders and reports goes another way, as a management network does."""
     there = another("node2", address=wire.ADDRESSES[0], command=("nsenter", f"--net={laid.namespaces[1]}", *PYTHON))
     accelerator = with_hosts(there)

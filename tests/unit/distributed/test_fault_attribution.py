@@ -45,7 +45,7 @@ GONE = "[Rank 0] NCCL watchdog thread terminated with exception: NCCL error: rem
         (None, WATCHDOG, False), (1, WATCHDOG, False), (-6, "double free or corruption", False), (-6, "", False),
     ],
 )  # fmt: skip
-def test_who_is_ended_by_a_watchdog_gave_up(exit_code: int | None, log: str, expected: bool) -> None:
+def test_a_watchdogs_end_is_recognised(exit_code: int | None, log: str, expected: bool) -> None:
     assert ended_by_watchdog(exit_code, log) is expected
 
 
@@ -82,7 +82,7 @@ def test_a_rank_that_never_began_is_named() -> None:
     assert "before its first operation" in failure.reason
 
 
-def test_nobody_is_named_when_all_hang_in_the_same_operation() -> None:
+def test_a_hang_of_all_ranks_in_one_operation_names_none() -> None:
     failure = judged(RankSnapshot(0, IN_SUM), RankSnapshot(1, IN_SUM), stalled=True)
     assert (failure.kind, failure.culprits, failure.operation) == (FailureKind.HUNG, (), "all_reduce")
 
@@ -94,7 +94,7 @@ def test_a_cause_comes_before_victims_words_and_before_a_slower_rank() -> None:
     assert (failure.kind, failure.culprits) == (FailureKind.RAISED, (1,))
 
 
-def test_ranks_that_lost_each_other_without_a_cause_name_nobody() -> None:
+def test_ranks_that_lost_each_other_without_a_cause_name_none() -> None:
     failure = judged(RankSnapshot(0, IN_SUM, error=LOST), RankSnapshot(1, IN_SUM, error=LOST))
     assert (failure.kind, failure.culprits) == (FailureKind.RAISED, ())
 
@@ -138,7 +138,7 @@ def test_the_rank_that_calls_otherwise_than_most_is_named() -> None:
             assert "collective number 3 differs between ranks" in failure.reason
 
 
-def test_of_two_that_call_differently_nobody_is_named() -> None:
+def test_two_ranks_with_different_calls_name_none() -> None:
     failure = judged(RankSnapshot(0, IN_SUM, call=call()), RankSnapshot(1, IN_SUM, call=call("broadcast")), stalled=True)
     assert (failure.kind, failure.culprits) == (FailureKind.MISMATCHED, ())
 
@@ -174,13 +174,13 @@ def test_a_cause_comes_before_a_mismatch() -> None:
     assert (failure.kind, failure.culprits) == (FailureKind.RAISED, (1,))
 
 
-def test_a_rank_whose_heart_has_stopped_is_named_among_those_that_hang() -> None:
+def test_a_rank_without_heartbeat_is_named_among_hanging_ones() -> None:
     failure = judged(RankSnapshot(0, IN_SUM), RankSnapshot(1, IN_SUM, silent_s=9.0), RankSnapshot(2, AFTER_SUM, silent_s=0.2), stalled=True)
     assert (failure.kind, failure.culprits) == (FailureKind.FROZEN, (1,))
     assert "no thread of any rank makes progress: rank 1 in all_reduce" in failure.reason
 
 
-def test_when_nobodys_heart_beats_the_machine_stood_still() -> None:
+def test_missing_heartbeats_of_all_ranks_are_a_stalled_machine() -> None:
     failure = judged(RankSnapshot(0, IN_SUM, silent_s=9.0), RankSnapshot(1, IN_SUM, silent_s=9.0), stalled=True)
     assert (failure.kind, failure.culprits) == (FailureKind.HUNG, ())
 
@@ -203,7 +203,7 @@ def test_a_signal_and_a_cause_come_before_a_dead_wire() -> None:
     assert (raised.kind, raised.culprits) == (FailureKind.RAISED, (1,))
 
 
-def test_a_rank_on_which_the_library_knows_nothing_of_the_call_is_named() -> None:
+def test_a_rank_without_the_call_in_its_flight_recorder_is_named() -> None:
     """It marked the call as entered, and hangs before the library recorded it."""
     waiting, missing = call(number=20) | {"numbers": {"0": 20}}, call(number=19) | {"numbers": {"0": 19}}
     failure = judged(RankSnapshot(0, IN_SUM, call=waiting), RankSnapshot(1, IN_SUM, call=missing), stalled=True)

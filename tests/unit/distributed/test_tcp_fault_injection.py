@@ -54,7 +54,7 @@ def test_nothing_passes_a_cut_until_it_is_mended(pair: Pair) -> None:
     assert receive(far, 13) == b"into the void"
 
 
-def test_what_is_closed_needs_no_mending_and_keeps_no_other_from_it(pair: Pair) -> None:
+def test_a_closed_connection_does_not_prevent_restoring_others(pair: Pair) -> None:
     near, far = pair
     gone = socket.socket()
     closed = gone.fileno()
@@ -66,7 +66,7 @@ def test_what_is_closed_needs_no_mending_and_keeps_no_other_from_it(pair: Pair) 
     assert receive(far, 4) == b"late"
 
 
-def test_what_is_lost_by_chance_comes_again_and_right(pair: Pair) -> None:
+def test_randomly_dropped_segments_are_retransmitted(pair: Pair) -> None:
     near, far = pair
     far.settimeout(30)
     tcp_fault_injection.drop_share([far.fileno()], 0.3)
@@ -83,7 +83,7 @@ def test_losing_nothing_is_harmless(pair: Pair) -> None:
     assert receive(far, 9) == b"all of it"
 
 
-def test_what_goes_unanswered_is_told_and_belongs_to_two_ranks(pair: Pair) -> None:
+def test_unanswered_connections_are_reported_with_both_ranks(pair: Pair) -> None:
     near, far = pair
     ends = [near.getsockname()[1], far.getsockname()[1]]
     near.sendall(b"all is well")

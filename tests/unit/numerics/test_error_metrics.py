@@ -115,7 +115,7 @@ def test_errors_do_not_depend_on_the_scale(seed: int, exponent: int) -> None:
 
 @quick
 @given(seeds, st.integers(1, 30), st.integers(1, 600), st.integers(1, 30), st.sampled_from(FLOATS))
-def test_an_honest_product_stays_within_its_bound(
+def test_a_correct_product_stays_within_its_bound(
     seed: int, rows: int, terms: int, columns: int, dtype: torch.dtype
 ) -> None:
     a, b = draw(seed, rows, terms).to(dtype), draw(seed + 1, terms, columns).to(dtype)
@@ -186,7 +186,7 @@ def test_a_fingerprint_changes_with_any_bit(seed: int, dtype: torch.dtype) -> No
     assert numerics.fingerprint(tensor) != numerics.fingerprint(tensor.reshape(3, 11))
 
 
-def test_subnormals_are_told_from_zero_even_where_the_host_flushes_them() -> None:
+def test_subnormals_differ_from_zero_even_if_the_host_flushes_them() -> None:
     subnormal = torch.tensor([1, 0], dtype=torch.int32).view(torch.float32)
     zero = torch.tensor([0, -(2**31)], dtype=torch.int32).view(torch.float32)
     torch.set_flush_denormal(True)  # without effect on hosts that cannot
@@ -197,6 +197,6 @@ def test_subnormals_are_told_from_zero_even_where_the_host_flushes_them() -> Non
         torch.set_flush_denormal(False)
 
 
-def test_a_fingerprint_tells_signed_zeros_apart() -> None:
+def test_a_fingerprint_distinguishes_signed_zeros() -> None:
     assert numerics.fingerprint(torch.tensor([0.0])) != numerics.fingerprint(torch.tensor([-0.0]))
     assert numerics.fingerprint(torch.ones(2), torch.ones(3)) != numerics.fingerprint(torch.ones(3), torch.ones(2))

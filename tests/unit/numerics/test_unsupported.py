@@ -80,7 +80,7 @@ def test_every_family_gives_the_same_verdict(message: dict[str, Any]) -> None:
             raise problem(message)
 
 
-def test_a_type_says_more_than_words() -> None:
+def test_the_exception_type_outweighs_its_message() -> None:
     assert is_unsupported(NotImplementedError(""))
     assert not is_unsupported(torch.OutOfMemoryError("this allocator does not support so much"))
     assert not is_unsupported(MemoryError("not supported"))
@@ -95,7 +95,7 @@ def test_out_of_memory_in_every_makers_words() -> None:
     assert not is_out_of_memory(None)
 
 
-def test_other_types_pass_whatever_they_say() -> None:
+def test_other_exception_types_pass_whatever_their_message() -> None:
     with pytest.raises(KeyError), unsupported_as_reason():
         raise KeyError("not supported")
 

@@ -61,7 +61,7 @@ def test_one_that_sees_is_enough_and_the_blind_one_is_named(one: Selection) -> N
     assert (the(result).detection, the(result).missed_by, result.exit()) == (Detection.CAUGHT, ("a.blind",), Exit.READY)
 
 
-def test_what_no_chosen_check_meets_is_not_tried_where_others_were_left_out(one: Selection) -> None:
+def test_an_untriggered_defect_is_not_tried_if_checks_were_left_out(one: Selection) -> None:
     checks = [made_check("a.elsewhere", "nan"), made_check("b.sees", "nan")]
     request = made_request(checks, one, expression="a.elsewhere")
     result = judged(request, lambda task: evidence_of("a.elsewhere", 1.0, met=False))
@@ -124,12 +124,12 @@ def test_one_that_is_tried_decides_beside_one_that_is_not(tmp_path: Path) -> Non
     assert result.exit() is Exit.READY
 
 
-def test_claimed_by_nobody_is_no_fault(one: Selection) -> None:
+def test_an_unclaimed_defect_is_no_failure(one: Selection) -> None:
     result = judged(made_request([made_check("a.other", "hang")], one), seeing)
     assert (the(result).detection, result.exit()) == (Detection.NOT_CLAIMED, Exit.READY)
 
 
-def test_in_full_an_unclaimed_catch_counts_and_says_so(one: Selection) -> None:
+def test_a_full_rehearsal_counts_and_marks_unclaimed_detections(one: Selection) -> None:
     result = judged(made_request([made_check("a.other", "hang")], one, full=True), seeing)
     assert (the(result).detection, the(result).catches[0].claimed) == (Detection.CAUGHT, False)
 
@@ -173,7 +173,7 @@ def test_without_any_yardstick_nothing_counts(one: Selection) -> None:
     assert "was not measured without the defect" in the(result).unable["a.sees"]
 
 
-def test_healthy_blamed_is_1_with_the_seed(one: Selection) -> None:
+def test_a_false_alarm_exits_1_with_the_seed(one: Selection) -> None:
     request = made_request([made_check("a.sees", "nan")], one, seeds=(7, 8))
     result = judged(request, lambda task: evidence_of("a.sees", -1.0 if task.fault_kind or task.seed == 8 else 1.0, about="words"))
     (alarm,) = result.alarms
@@ -207,7 +207,7 @@ def test_what_a_stop_cut_off_is_not_missed(one: Selection) -> None:
     assert (the(result).detection, the(result).not_run, the(result).missed_by) == (Detection.UNFINISHED, ("a.late",), ("a.blind",))
 
 
-def test_the_chip_is_named_and_a_blamed_innocent_is_an_alarm(tmp_path: Path) -> None:
+def test_the_chip_is_named_and_a_failure_of_a_spared_chip_is_a_false_alarm(tmp_path: Path) -> None:
     made = selection([str(chip_file(tmp_path / "four.toml", 'kind = "nan"\nwhen = { chip = 2 }', chips=4))])
     request = made_request([made_check("a.sees", "nan")], made)
 

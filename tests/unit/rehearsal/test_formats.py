@@ -60,7 +60,7 @@ def rehearsal(tmp_path: Path) -> Rehearsal:
     return made(tmp_path)
 
 
-def test_the_document_is_valid_and_says_what_happened(rehearsal: Rehearsal) -> None:
+def test_the_document_is_valid_and_complete(rehearsal: Rehearsal) -> None:
     document = json.loads(json.dumps(to_json(rehearsal), allow_nan=False))
     assert schema.first_problem("rehearsal", document) is None
     assert [item["result"] for item in document["defects"]] == ["caught", "missed", "missed", "not claimed"]
@@ -83,7 +83,7 @@ def test_its_part_of_an_assessment_fits_there(tmp_path: Path, stopped: bool) -> 
 
 
 @pytest.mark.parametrize("render", [table.render, markdown.render, rehearsal_html.render])
-def test_every_format_says_that_nothing_was_measured_of_a_product(rehearsal: Rehearsal, render: Any) -> None:
+def test_every_format_states_that_no_product_was_measured(rehearsal: Rehearsal, render: Any) -> None:
     assert " ".join(NOTICE.split()) in " ".join(render(rehearsal).split())
     assert NOTICE in to_json(rehearsal)["notice"]
 
@@ -161,7 +161,7 @@ def test_markdown_fits_a_comment_and_counts_what_it_leaves_out(rehearsal: Rehear
     assert "Left out" not in markdown.render(rehearsal)
 
 
-def test_healthy_is_told_in_words(tmp_path: Path) -> None:
+def test_false_alarms_are_described_in_sentences(tmp_path: Path) -> None:
     done = made(tmp_path, alarms=False)
     assert "False alarms: none over 3 healthy runs (seeds 7 to 9)." in rehearsal_text.healthy(done)
     never = replace(done, result=replace(done.result, healthy_runs=0))
@@ -203,7 +203,7 @@ def test_the_line_stays_out_of_what_goes_to_standard_output(rehearsal: Rehearsal
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_progress_says_the_same_words_everywhere(rehearsal: Rehearsal, terminal: bool) -> None:
+def test_progress_prints_the_same_text_everywhere(rehearsal: Rehearsal, terminal: bool) -> None:
     from rich.console import Console
 
     stream = io.StringIO()
@@ -222,13 +222,13 @@ def test_progress_says_the_same_words_everywhere(rehearsal: Rehearsal, terminal:
         assert len(text.splitlines()) == 3
 
 
-def test_a_catch_by_the_clock_says_so(rehearsal: Rehearsal) -> None:
+def test_a_detection_by_timeout_is_marked(rehearsal: Rehearsal) -> None:
     line = rehearsal.result.defects[0]
     late = replace(line, catches=(replace(line.catches[0], status=Status.TIMEOUT, claimed=False),))
     assert rehearsal_text.detections(late) == "a.sees 24.7 s (unclaimed, no end)"
 
 
-def test_the_chip_of_several_that_was_blamed_is_named(tmp_path: Path) -> None:
+def test_the_failed_chip_of_several_is_named(tmp_path: Path) -> None:
     file = chip_file(tmp_path / "one.toml", 'kind = "nan"\nwhen = { chip = 1 }', chips=3)
     request = made_request([made_check("a.sees", "nan")], selection([str(file)]))
 

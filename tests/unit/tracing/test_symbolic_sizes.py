@@ -39,7 +39,7 @@ def test_a_curve_has_no_slope() -> None:
     [(heard(), "number of calls"), (heard(Call("aten::bmm", (), ())), "is recorded beside"),
      (heard(Call("aten::mm", (Spec("bfloat16", (2, 5)), Spec("float32", (5, 7))), ())), "differs in kind")],
 )  # fmt: skip
-def test_what_is_not_alike_is_told(other: list[tuple[Phase, Call]], message: str) -> None:
+def test_traces_that_cannot_be_aligned_are_reported(other: list[tuple[Phase, Call]], message: str) -> None:
     with pytest.raises(symbolic_sizes.AlignmentError, match=message):
         symbolic_sizes.align([(2, heard(mm(2, 5))), (1, other)], [])
 

@@ -54,7 +54,7 @@ def test_a_record_at_other_sizes() -> None:
     assert small.specs()[0].shape == (7, 128)
 
 
-def test_what_is_no_line_is_had_at_its_own_size_alone() -> None:
+def test_a_nonlinear_size_exists_at_its_own_length_only() -> None:
     call = Call("aten::arange", (Form(None, 5, None, 3),), ())
     assert call.at(Size(64, reduced=False, own=True)) == Call("aten::arange", (5,), ())
     assert call.at(Size(63, reduced=False)) is None

@@ -105,7 +105,7 @@ def test_a_fatal_fault_is_reported_without_a_health_word() -> None:
     assert values(found, "faults") == []
 
 
-def test_words_that_nobody_knows_are_counted() -> None:
+def test_unknown_health_words_are_counted() -> None:
     found = evidence(report(health="Gut", fault_codes=[npu_smi.of_code("A4025021")]))
     assert value(found, "unknown_codes") == 2
     assert value(found, "faults", action="contact-vendor") == 2

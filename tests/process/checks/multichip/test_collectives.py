@@ -85,7 +85,7 @@ def test_healthy_ranks_deliver_every_element(seed: int, ranks: int) -> None:
     assert "software only" in evidence.rows[0]["scope"]
 
 
-def test_one_rank_alone_has_nobody_to_send_to() -> None:
+def test_a_single_rank_has_no_peer() -> None:
     evidence = checked(ranks=1)
     assert value(evidence, "completed", ranks="1") == 1
     assert values(evidence, "wrong_elements", op="send_recv") == []
@@ -471,14 +471,14 @@ def test_a_torch_without_gloo_is_not_measured(name: str, monkeypatch: pytest.Mon
     assert evidence.measurements == ()
 
 
-def test_an_unknown_type_is_nobodys_fault_but_the_profiles() -> None:
+def test_an_unknown_type_is_an_error_of_the_profile() -> None:
     evidence = run_check("multichip.collectives", dtypes=["float31"])
     assert evidence.status is Status.ERROR
     assert "float31" in (evidence.reason or "")
 
 
 @pytest.mark.parametrize(("dtype", "world"), [("bfloat16", 2), ("bfloat16", 300), ("int8", 1000), ("float8_e5m2", 64)])
-def test_sums_are_exact_in_any_order_in_a_world_of_any_size(dtype: str, world: int) -> None:
+def test_sums_are_exact_in_any_order_for_any_number_of_ranks(dtype: str, world: int) -> None:
     kind: torch.dtype = getattr(torch, dtype)
     context: RankContext = RankContext(0, world, cpu(), {}, None)  # type: ignore[arg-type]
     inputs = Inputs(context, "all_reduce_sum", kind, 50)

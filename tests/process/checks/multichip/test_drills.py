@@ -111,7 +111,7 @@ def test_without_the_guard_a_mismatch_ends_ranks_or_times_out(fault: Fault, monk
     assert value(evidence, "silent") == 0
 
 
-def test_who_waits_for_a_rank_that_its_library_has_ended_can_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_a_rank_ended_by_its_watchdog_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a call of other shapes one rank may be served and return, while the watchdog of another ends that."""
 
     healthy = rank_faults_rank._trigger_fault
@@ -199,7 +199,7 @@ def never_coming_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, name, deaf)
 
 
-def test_a_stack_that_lets_nobody_know_fails_and_the_tool_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_stack_fails_and_the_check_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     never_coming_back("all_reduce", monkeypatch)
     evidence = checked(monkeypatch, RankFault(Fault.ABSENT), RankFault(Fault.NONE), timeout_s=1.0, patience_s=2.0)
     assert value(evidence, "noticed") == 0
@@ -259,7 +259,7 @@ def test_a_hang_before_the_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     assert "all_reduce of 4096 x float32" in about(evidence, "completed")
 
 
-def test_a_drill_that_a_busy_host_prevents_is_unknown_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_injection_prevented_by_a_busy_host_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     def timed_out(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("Timed out waiting 2000ms for recv operation to complete")
 
@@ -308,11 +308,11 @@ def reply(words: str) -> RankResponse:
         (["Received a dump signal due to a collective timeout from  rank 2 and we will try our best to dump"], set()),
     ],
 )
-def test_who_is_named_by_a_stack(words: Sequence[str], named: set[int]) -> None:
+def test_ranks_named_by_a_stack_are_parsed(words: Sequence[str], named: set[int]) -> None:
     assert measurements.named_by_stack({rank: reply(text) for rank, text in enumerate(words)}) == named
 
 
-def test_every_fault_has_a_drill_and_the_one_without_comes_first() -> None:
+def test_every_fault_is_injected_after_a_control_run() -> None:
     assert RANK_FAULTS[0].fault is Fault.NONE
     assert {one.fault for one in RANK_FAULTS} == set(Fault)
     assert len(set(RANK_FAULTS)) == len(RANK_FAULTS)

@@ -134,7 +134,7 @@ def test_a_healthy_simulated_machine_is_right(on_simulated_chips: Simulated) -> 
     assert value(evidence, "completed") == 1
 
 
-def test_a_rank_that_dies_is_named_and_what_was_right_before_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_rank_is_named_and_earlier_right_results_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     support.at_call("all_reduce", 12, 3, support.kill_oneself, monkeypatch)
     evidence = checked()
     assert value(evidence, "completed") == 0

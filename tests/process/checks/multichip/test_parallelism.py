@@ -261,7 +261,7 @@ def test_the_same_sequences_on_both_ranks_are_seen(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("mode", "kind", "number"), [("expert-qwen", ExpertParallel, 2), ("tensor", Sharded, 2), ("fsdp+expert", FsdpExpert, 4)]
 )
-def test_a_flipped_bit_of_a_part_that_nobody_else_has_is_seen(
+def test_a_flipped_bit_in_an_unreplicated_part_is_detected(
     mode: str, kind: type[Strategy], number: int, bit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fault(strategy: Strategy, number: int) -> None:
@@ -464,7 +464,7 @@ def test_one_chip_that_ranks_cannot_share_is_not_measured(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("setting", ["modes", "optimizers", "dtypes"])
-def test_an_unknown_name_is_nobodys_fault_but_the_profiles(setting: str) -> None:
+def test_an_unknown_name_is_an_error_of_the_profile(setting: str) -> None:
     evidence = run_check("multichip.parallelism", chips(2), **{setting: ["nonsense"]})
     assert evidence.status is Status.ERROR
     assert "nonsense" in (evidence.reason or "")

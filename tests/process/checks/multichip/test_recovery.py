@@ -254,5 +254,5 @@ def test_nothing_is_left_when_the_tool_is_killed(expression: str, tmp_path: Path
     assert not [name for name in names_in_shared_memory() - shared if "readiness" in name]
 
 
-def test_the_plan_dies_twice_and_resumes_from_the_second_save() -> None:
+def test_training_is_killed_twice_and_resumes_from_the_second_save() -> None:
     assert 2 * parent.SAVE_EVERY < parent.KILL_AT_STEP < parent.KILL_DURING_SAVE_AT_STEP == 3 * parent.SAVE_EVERY < parent.STEPS

@@ -114,7 +114,7 @@ def test_a_round_in_which_all_stood_still_counts_as_a_few() -> None:
     assert (account.rounds, account.exposure_s, account.count) == (100, 99 + soaks.LONG_ROUNDS, 0)
 
 
-def test_a_world_lasts_no_longer_than_a_session() -> None:
+def test_a_rank_group_lasts_no_longer_than_a_session() -> None:
     lengths: list[float] = []
 
     def world(seconds: float) -> tuple[list[list[Any]], None]:
@@ -125,7 +125,7 @@ def test_a_world_lasts_no_longer_than_a_session() -> None:
     assert lengths == [900, 900, 200]
 
 
-def test_a_rank_that_dies_is_counted_and_the_world_begins_again() -> None:
+def test_a_dead_rank_is_counted_and_a_new_group_starts() -> None:
     account = soaked(100, [broken(FailureKind.DIED, (2,)), healthy]).log.totals
     assert dict(account.causes) == {"died": 1}
     assert account.faults[0]["chips"] == ["cpu:2"]
@@ -140,7 +140,7 @@ def test_the_chip_that_fails_with_changing_partners_is_distinguished_from_them()
     assert "cpu:1 took part in 3 of 3" in (about or "")
 
 
-def test_it_ends_where_worlds_come_to_nothing() -> None:
+def test_a_soak_ends_after_groups_without_progress() -> None:
     account = soaked(10_000, [broken(FailureKind.HUNG, (), rounds=0)]).log.totals
     assert account.count == soaks.MOST_FRUITLESS_GROUPS
     assert "completed no round" in (account.ended or "")
@@ -296,7 +296,7 @@ def test_one_wrong_sum_is_counted_and_attributed(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("by_rounds")
-def test_a_rank_that_dies_once_is_counted_and_training_goes_on_from_the_checkpoint(
+def test_a_rank_killed_once_is_counted_and_training_resumes_from_the_checkpoint(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     once, steps = tmp_path / "died", tmp_path / "steps"
@@ -456,7 +456,7 @@ def test_operations_that_never_repeat_are_reported_and_prove_nothing(uncompared:
     assert (f"{uncompared[0]} of 80 operations differ from call to call" in digest) == (uncompared[0] > 0)
 
 
-def test_a_world_has_a_round_however_little_time_is_left() -> None:
+def test_a_group_gets_a_round_however_little_time_is_left() -> None:
     evidence = checked(chips(1), seconds=0.01)
     assert value(evidence, "faults", cause="all") == 0
     assert value(evidence, "exposure_chip_hours") > 0

@@ -112,7 +112,7 @@ def test_unable_for_want_of_memory() -> None:
     assert set(found["counts"]) == {"wrong part", "missing part"}
 
 
-def test_a_part_that_is_bad_speaks_for_the_whole() -> None:
+def test_a_failed_part_fails_the_whole() -> None:
     found = on_chip(defect("zero-result", "argmax", numel_over=2**20), memory_gib=0.006)
     assert found["counts"]["wrong all"][0] == 1
 

@@ -170,7 +170,7 @@ def test_a_profile_may_set_stricter_and_wider_limits(override: Callable[..., Non
 
 @pytest.mark.parametrize("name", ["rms_ratio", "max_ratio", "roundoffs", "sums"])
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
-def test_what_is_no_limit_is_an_error(name: str, limit: float) -> None:
+def test_an_invalid_limit_is_an_error(name: str, limit: float) -> None:
     settings: dict[str, Any] = {name: limit}
     evidence = sweep(**settings)
     assert evidence.status is Status.ERROR
@@ -287,7 +287,7 @@ def test_nondeterministic(override: Callable[..., None]) -> None:
     assert value(evidence, "forward_coverage") == 1.0
 
 
-def test_memory_that_nobody_wrote_to_is_wrong(override: Callable[..., None]) -> None:
+def test_unwritten_memory_is_wrong(override: Callable[..., None]) -> None:
     """Each call finds something else there: that it also differs from itself is not the point."""
     calls = itertools.count()
     override("gelu", only_float32(lambda result: torch.full_like(result, next(calls))))

@@ -80,7 +80,7 @@ def test_planted_in_sixteen_bits_alone(planted: chips.Defect, only: str, where: 
     assert where in found[only][1]
 
 
-def test_a_healthy_chip_is_blamed_for_none_of_them() -> None:
+def test_a_healthy_chip_shows_none_of_these_faults() -> None:
     only = ("clone", "empty_like", "to", "std", "addmm", "add", "nanmedian", "nn.functional.layer_norm", "mm", "prod",
             "nn.functional.conv2d", "_assert_async", "optim.*", "amp.unscale", "*.statistics", "_foreach_*",
             "attention.*", "randperm", "_grouped_mm", "nn.functional.scaled_dot_product_attention")  # fmt: skip

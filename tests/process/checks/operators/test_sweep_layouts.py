@@ -145,7 +145,7 @@ def test_a_lost_device_costs_the_operator_that_lost_it_alone(
 
 
 @pytest.mark.parametrize("dtypes", [("float32",), ("int64",)])
-def test_what_depends_on_memory_is_not_blamed(dtypes: tuple[str, ...]) -> None:
+def test_operators_that_depend_on_memory_layout_are_not_wrong(dtypes: tuple[str, ...]) -> None:
     """The CPU itself refuses these views, or rightly gives something else for them."""
     only = ["as_strided", "as_strided_copy", "as_strided_scatter", "view", "view_as", "resize_", "contiguous"]
     only += ["view_as_complex", "native_group_norm", "nn.functional.nll_loss"] if dtypes == ("float32",) else []

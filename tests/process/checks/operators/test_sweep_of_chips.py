@@ -40,7 +40,7 @@ def test_whole_numbers_and_truth_values_must_be_right(kind: str) -> None:
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_a_healthy_chip_is_blamed_for_none_of_them(seed: int) -> None:
+def test_a_healthy_chip_shows_none_of_these_faults(seed: int) -> None:
     found = swept(dtypes=("int64", "bool"), only=(*WHOLE, "sort", "argsort", "topk", "argmax", "median", "mode", "unique"))
     assert not [name for name, outcome in found.items() if outcome not in ("native", "decomposed", "summary")], found
 

@@ -77,7 +77,7 @@ def test_whole_numbers_are_counted_where_the_host_has_no_kernel_for_them() -> No
     assert found.tolist() == [1, 1, 0, 2, 0, 0, 0, 3]
 
 
-def test_what_was_not_played_is_priced_by_the_devices_pace_and_not_by_the_start_of_a_small_call() -> None:
+def test_skipped_sizes_are_extrapolated_from_the_devices_speed() -> None:
     played = CallTiming(20e-6, False, "96 positions of the reduced model", 50e-6, more_work=2.5e12, more_bytes=1.2e9)
     whole = played.extrapolate(4e14, 3e12)
     assert whole.seconds == pytest.approx(20e-6 + 2.5e12 / 4e14 + 2 * 1.2e9 / 3e12)
@@ -155,7 +155,7 @@ def test_a_hang_costs_one_operator() -> None:
 
 
 @pytest.mark.parametrize("kind", ["wrong-gradient", "crash", "missing"])
-def test_a_gradient_that_fails_stands_in_the_way_of_training_alone(kind: str) -> None:
+def test_a_failed_gradient_is_an_obstacle_to_training_only(kind: str) -> None:
     severity = 5e-2 if kind == "wrong-gradient" else None
     found = on_chip(defect(kind, "silu_backward", severity=severity), only=("aten::silu", "aten::sigmoid"))
     assert [phase for _, phase in found["outcomes"].values()] == ["backward"]
@@ -194,7 +194,7 @@ def test_unable_without_a_workload() -> None:
     assert "no workload is named" in (evidence.reason or "")
 
 
-def test_time_that_is_up_speaks_for_no_whole() -> None:
+def test_an_expired_budget_never_covers_the_whole_model() -> None:
     evidence = run_check("operators.workload", workload="qwen3-8b", budget_s=0.5)
     assert evidence.status is Status.MEASURED
     assert values(evidence, "obstacles", phase="training", dtype="all", extent="all") == []

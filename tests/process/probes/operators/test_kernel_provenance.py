@@ -35,12 +35,12 @@ def test_a_device_that_this_build_lacks_has_composites_and_nothing_of_its_own() 
     assert kernel_provenance.of_overload("xpu", "aten::gelu") is Provenance.DECOMPOSED  # of an out= kernel that is not there
 
 
-def test_a_device_that_nobody_has_registered_is_unknown() -> None:
+def test_an_unregistered_device_is_unknown() -> None:
     assert kernel_provenance.dispatch_key("npu") is None
     assert kernel_provenance.of_overload("npu", "aten::add.Tensor") is Provenance.UNKNOWN
 
 
-def test_a_table_that_cannot_be_asked_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_dispatch_table_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch._C, "_dispatch_has_kernel_for_dispatch_key")
     assert kernel_provenance.of_overload("cpu", "aten::add.Tensor") is Provenance.UNKNOWN
 
@@ -118,7 +118,7 @@ def test_a_call_is_native_where_a_kernel_of_its_name_ran(operator: str, recorded
     assert kernel_provenance.of_call("cpu", operator, recorded)[0] is expected
 
 
-def test_what_a_call_reaches_is_heard() -> None:
+def test_overloads_of_a_call_are_recorded() -> None:
     given = torch.ones(3)
     with kernel_provenance.Recorder() as recorder:
         torch.softmax(given, 0)

@@ -38,7 +38,7 @@ def test_kernels_and_bytes() -> None:
 
 
 @pytest.mark.parametrize("document", [{}, {"traceEvents": []}, trace()])
-def test_a_trace_that_tells_of_no_device_is_no_evidence(document: dict[str, Any]) -> None:
+def test_a_trace_without_a_device_is_no_evidence(document: dict[str, Any]) -> None:
     assert profiler_traffic.of_trace(document) is None
 
 

@@ -30,7 +30,7 @@ def test_a_healthy_cpu_keeps_the_limits(seed: int) -> None:
     assert values(evidence, "supported") == [1.0] * 6
 
 
-def test_another_honest_implementation_keeps_the_limits() -> None:
+def test_another_correct_implementation_keeps_the_limits() -> None:
     with sdpa_kernel(SDPBackend.MATH):
         evidence = run_check("parity.attention")
     assert violations(evidence, LIMITS) == []

@@ -80,7 +80,7 @@ def test_what_was_seen_once_may_be_the_link_or_either_end() -> None:
     assert set(verdict.suspects) == {Suspect(Role.LINK, (1, 2)), Suspect(Role.SENDER, (2,)), Suspect(Role.RECEIVER, (1,))}
 
 
-def test_two_ranks_cannot_tell_a_link_from_its_ends() -> None:
+def test_with_two_ranks_a_link_and_its_ends_are_equally_suspect() -> None:
     (verdict,) = verdicts({Observation("transfer", (0, 1)): 99}, everything(2))
     assert {suspect.role for suspect in verdict.suspects} == {Role.LINK, Role.SENDER, Role.RECEIVER}
 
@@ -92,5 +92,5 @@ def test_two_culprits_are_both_named() -> None:
     ]  # fmt: skip
 
 
-def test_nothing_wrong_names_nobody() -> None:
+def test_right_results_name_no_suspect() -> None:
     assert verdicts({}, everything(4)) == []

@@ -123,7 +123,7 @@ def _in_order(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def test_another_order_of_summation_is_honest_and_narrow_factors_are_not() -> None:
+def test_another_order_of_summation_passes_and_narrow_factors_fail() -> None:
     """Both err more than the benchmark does: the bound on the sums tells them apart."""
     generator = torch.Generator().manual_seed(5)
     a, b = (torch.randn(shape, generator=generator) for shape in ((8, 4099), (4099, 8)))
@@ -158,7 +158,7 @@ def test_a_gradient_may_go_to_any_of_equal_values() -> None:
     assert held(tied.detach(), swapped, "exp") is not None
 
 
-def test_the_largest_values_in_any_order_where_that_was_asked_for() -> None:
+def test_the_largest_values_may_come_in_any_order_on_request() -> None:
     given = torch.tensor([[5.0, 1.0, 4.0, 2.0]])
     want = [torch.tensor([[5.0, 4.0]], dtype=torch.float64), torch.tensor([[0, 2]])]
     ordered = [torch.tensor([[5.0, 4.0]]), torch.tensor([[0, 2]])]
@@ -196,7 +196,7 @@ def test_what_is_kept_for_the_gradient_has_the_shape_that_a_device_chooses() -> 
     assert judge.values([torch.ones(4), torch.full((2,), 9.0)], want, of_cpu, lambda: [want]) is not None
 
 
-def test_who_adds_up_in_float64_is_no_yardstick_for_float32() -> None:
+def test_float64_accumulation_is_no_reference_for_float32() -> None:
     want = reference()
     noise = want * (torch.arange(99) % 2 * 2 - 1) * 2.0**-20
     assert values("cumsum", (want + noise).float(), want, want.float()) is None

@@ -38,7 +38,7 @@ def test_what_a_device_does_not_claim_cannot_be_judged() -> None:
     assert (told.outcome, told.raised) == (Outcome.UNJUDGED, False)
 
 
-def test_a_step_that_is_told_of_an_overflow_changes_nothing() -> None:
+def test_a_step_with_an_overflow_changes_nothing() -> None:
     once, twice = (BEYOND[f"optim.AdamW.fused{end}"] for end in (".found_inf", ""))
     drawn = samples.draw(ENTRIES[once.name], torch.float32, seed=3, gradients=False)[0]
     copies = [drawn.converted(torch.clone, torch.device("cpu")) for _ in range(3)]
@@ -57,7 +57,7 @@ def test_overflow_of_gradients_is_found_and_only_there() -> None:
     assert [float(results[place]) for place in (each - 1, 2 * each - 1, 3 * each - 1)] == [0.0, 1.0, 1.0]
 
 
-def test_random_numbers_are_told_from_constant_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constant_numbers_fail_as_random(monkeypatch: pytest.MonkeyPatch) -> None:
     value = torch.zeros(3)
     assert BEYOND["exponential.statistics"](value).all()
     monkeypatch.setattr(torch.Tensor, "exponential_", lambda tensor: tensor.fill_(1.0))

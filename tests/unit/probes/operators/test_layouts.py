@@ -67,7 +67,7 @@ def test_numbers_have_no_strides() -> None:
     assert not layouts.layout_differs(Layout.OFFSET, samples.Sample((2.0,), {}, None))
 
 
-def test_gradients_are_asked_of_the_view() -> None:
+def test_gradients_are_computed_for_the_view() -> None:
     sample = samples.Sample((torch.ones(2, 3, requires_grad=True),), {}, None)
     (view,) = sample.converted(layouts.in_layout(Layout.STRIDED, CPU), CPU).tensors()
     assert view.is_leaf

@@ -48,5 +48,5 @@ def test_not_a_number_is_like_another() -> None:
     assert not indices_equivalent("argmax", sample, torch.tensor(1), torch.tensor(0))
 
 
-def test_what_tells_places_otherwise_is_believed() -> None:
+def test_operators_without_indices_are_equivalent() -> None:
     assert alike("nn.functional.max_pool1d", [[0]], [[1]])

@@ -88,7 +88,7 @@ def measured(told: SoakTotals) -> dict[str, Measurement]:
     return {item.name: item for item in found}
 
 
-def test_eight_chips_for_a_day_say_what_they_prove_and_what_not() -> None:
+def test_the_text_of_a_day_on_eight_chips_lists_proofs_and_gaps() -> None:
     told = account(8, 24)
     found = measured(told)
     assert found["faults"].value == 0
@@ -108,7 +108,7 @@ def test_eight_chips_for_a_day_say_what_they_prove_and_what_not() -> None:
     )
 
 
-def test_faults_are_told_by_cause_with_the_chip_that_most_of_them_share() -> None:
+def test_faults_are_reported_by_cause_with_their_most_frequent_chip() -> None:
     told = account(8, 24)
     for cause, chips, at_s in (("died", ["npu:3"], 100), ("behind", ["npu:3", "npu:5"], 130), ("wrong sum", ["npu:3", "npu:1"], 9000)):
         told.add({"kind": "fault", "cause": cause, "what": f"{cause} it did", "chips": chips, "round": 1, "spent_s": at_s})
@@ -155,7 +155,7 @@ def test_a_recovery_time_that_was_set_goes_before_the_measured_one() -> None:
     assert measurements.not_proven(told, FaultBounds(1024 * 7200, 0, Job(1024, 7, 30, 600))).startswith("more than that 1024 chips")
 
 
-def test_a_soak_that_was_cut_off_has_not_been_completed_and_an_empty_one_tells_nothing() -> None:
+def test_an_interrupted_soak_is_incomplete_and_an_empty_one_measures_nothing() -> None:
     told = account(8, 24)
     told.ended = None
     assert "completed" not in measured(told)
