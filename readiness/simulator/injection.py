@@ -98,8 +98,7 @@ class Injection:
     memory: dict[str, Any]
 
     def outputs(self) -> list[torch.Tensor]:
-        """Return the results that the defect changes: all, or the one whose number `set = { output = 1 }` gives, from 0 on.
-        """
+        """Return the results that the defect changes: all, or the one that `set = { output = 1 }` numbers, from 0 on."""
         chosen = self.settings.get("output")
         if chosen is None or not isinstance(self.call.results, list | tuple):
             return self.call.outputs()

@@ -29,8 +29,8 @@ _PYTORCH = "https://github.com/pytorch/pytorch/issues/"
 class KnownDefect:
     """Known defect of PyTorch: operators, circumstance, and report.
 
-    One of `where` starts the words for the circumstance ("" is a plain call, None any); `phase` is None for both. `builds` are
-    the versions of torch on which it was seen.
+    One of `where` starts the words for the circumstance ("" is a plain call, None any); `phase` is None for both. `builds`
+    are the versions of torch on which it was seen.
     """
 
     operators: frozenset[str]
