@@ -64,7 +64,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One planted defect: its tasks in the order of a run, the checks that ought to see it, the baselines by check.
+    """Trial of one planted defect: its tasks in order, the checks that ought to detect it, the baselines by check.
 
     `left_out` are checks of the profile that ought to see it too, and that nobody chose. `expected` are the requirements
     that it expects to fail.

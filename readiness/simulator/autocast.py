@@ -1,4 +1,4 @@
-"""Mixed precision as on the CPU: the same operators in the lower precision, in float32, or in the widest of their inputs.
+"""Autocast on the simulated device, with the CPU's rules: lower precision, float32, or the widest dtype of the inputs.
 
 Each choice is a call `autocast::NAME` of the device, for defects that choose otherwise. Which operators PyTorch casts on
 the CPU is read off its own registrations; which of them go down is in its documentation (Autocast op reference, CPU ops

@@ -46,7 +46,7 @@ class Call:
         return torch._C._current_autograd_node() is not None
 
     def outputs(self) -> list[torch.Tensor]:
-        """The tensors among the results; those that were written to where the operator gives none, as on lists in place."""
+        """Tensors among the results, or those that were written to if the operator returns none, as on lists in place."""
         if self.results is None and self.ended:
             return list(tensors_in([self.argument(name) for name in self._written()]))
         return list(tensors_in((self.results,)))

@@ -20,7 +20,7 @@ _FORMATS = {"channels_last": (4, torch.channels_last), "channels_last_3d": (5, t
 
 
 def compiled(when: Condition) -> Callable[[Call], bool]:
-    """Return what says of a call whether it meets all conditions on its tensors, values, arguments and PyTorch's modes.
+    """Return a function that says if a call meets all conditions on tensors, values, arguments and PyTorch's modes.
 
     Each is met when one of the tensors meets it, and sizes are those of the largest; where `of` names arguments, each of
     them must meet all.
@@ -48,12 +48,12 @@ def compiled(when: Condition) -> Callable[[Call], bool]:
 
 
 def reads_values(when: Condition) -> bool:
-    """Whether a condition is about values of the inputs, which a call may overwrite."""
+    """True if a condition concerns values of the inputs, which a call may overwrite."""
     return _on_values(when) is not None
 
 
 def seen_key(call: Call, what: str) -> tuple[Any, ...] | None:
-    """Return what a cache by shapes or by numbers would keep a call under; None where the call has nothing of the sort."""
+    """Return the key of a call in a cache by shapes or by numbers; None if it has neither."""
     if what == "shape":
         shapes = tuple(tuple(tensor.shape) for tensor in call.tensors or call.outputs())
         return (call.name, shapes) if shapes else None
@@ -62,7 +62,7 @@ def seen_key(call: Call, what: str) -> tuple[Any, ...] | None:
 
 
 def _numbers(values: Sequence[Any]) -> Iterator[float]:
-    """The numbers among arguments, and tensors of the host that hold one: PyTorch wraps numbers so."""
+    """Yield the numbers among arguments, also in host tensors of one number, in which PyTorch wraps them."""
     for value in values:
         if isinstance(value, int | float) and not isinstance(value, bool):
             yield value
@@ -132,7 +132,7 @@ def _rows(tensor: torch.Tensor) -> int:
 
 
 def _on_values(when: Condition) -> Callable[[Sequence[Any]], bool] | None:
-    """Return what says whether the values that a call reads are as a condition wants them; None where it wants nothing."""
+    """Return a function that says if the values that a call reads meet a condition; None if there is none."""
     tests: list[Callable[[list[torch.Tensor]], bool]] = []
     low, high = when.value_over, when.value_under
     if low is not None or high is not None:
@@ -168,12 +168,12 @@ def _has(tensor: torch.Tensor, test: Callable[[torch.Tensor], torch.Tensor]) -> 
 
 
 def _readable(tensor: torch.Tensor) -> torch.Tensor:
-    """The same where PyTorch compares no numbers of one byte."""
+    """Return the tensor in a dtype that PyTorch can compare, if it has one byte."""
     return tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor.detach()
 
 
 def _argument_is(call: Call, name: str, wanted: Value) -> bool:
-    """Whether an argument is as a condition wants it; one that the operator does not have is not given."""
+    """True if an argument meets a condition. An argument that the operator does not have counts as not given."""
     value = call.argument(name)
     if isinstance(wanted, str):
         return str(value) == wanted

@@ -1,4 +1,4 @@
-"""Counts of what planted defects did, over all processes of a check: whether one was met, and how often each acted.
+"""Counts of planted defects over all processes of a check: whether one was triggered, and how often each acted.
 
 A check that never triggered a defect cannot have detected it. A mark is a folder, and counts are files that are written
 through memory, one for each process: they outlive a process that is killed in the act. All of it is swept with the
@@ -23,20 +23,20 @@ _files: dict[int, mmap.mmap | None] = {}
 
 
 def mark() -> None:
-    """A call was made that a defect of this process's chip is about."""
+    """Record that a call triggered a defect of this process's chip."""
     if (prefix := os.environ.get(PURGED_VARIABLE)) is not None:
         with contextlib.suppress(OSError):  # it is marked already
             Path(f"{prefix}met").mkdir()
 
 
 def is_marked() -> bool | None:
-    """Whether one was; None where nobody would know."""
+    """Return whether a defect was triggered; None if this is not recorded here."""
     prefix = os.environ.get(PURGED_VARIABLE)
     return None if prefix is None else Path(f"{prefix}met").is_dir()
 
 
 def add(position: int, times: int) -> None:
-    """The defect at this position in its file acted so many times more in this process."""
+    """Add so many actions of the defect at this position in its file."""
     own = os.getpid()
     if own not in _files:
         _files.clear()
@@ -47,7 +47,7 @@ def add(position: int, times: int) -> None:
 
 
 def acted() -> list[int] | None:
-    """Return how often each defect acted, by its position, in all processes so far; None where nobody would know."""
+    """Return how often each defect acted, by its position, in all processes so far; None if it is not recorded."""
     prefix = os.environ.get(PURGED_VARIABLE)
     if prefix is None:
         return None

@@ -136,7 +136,7 @@ class Injection:
 
 @dataclass(slots=True)
 class ActiveFault:
-    """A defect in this process, on this chip: what it has counted, and its own stream of chance.
+    """Active fault: a defect on this chip in this process, with its counts and its random stream.
 
     `number` is the chip's, `position` the defect's in the chip's file.
     """
@@ -183,7 +183,7 @@ class ActiveFault:
         return peer is None or call.peer is None or call.peer == peer
 
     def acts_on(self, call: Call, device: Device, met: bool | None = None) -> bool:
-        """Whether it acts on this call. Counts the calls that it could have acted on.
+        """True if the defect acts on this call. Counts the calls that it could have acted on.
 
         `met` is what was found of its conditions before the call, which may have overwritten what they are about.
         """
@@ -220,7 +220,7 @@ class ActiveFault:
         return True
 
     def inject(self, call: Call, device: Device) -> None:
-        """Do the harm, and count it: beforehand, since the call may not come back."""
+        """Inject the fault into a call, and count it first, since the call may not return."""
         if not call.ended or self.kind.at is not Stage.AROUND:
             fault_counts.add(self.position, 1)
         if self.kind.act(Injection(call, self.severity, self.defect.set, self.random, device, self.memory)) is False:

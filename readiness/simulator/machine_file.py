@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """When a defect acts: where everything that is given holds; None and empty say nothing.
+    """Condition of a defect: every field that is set must hold; None and empty mean any.
 
     `numel_*` in elements, `temperature` in degrees Celsius, `after_s` in seconds of load. `ndim`, `dtype`, `chip` and
     `rank` hold for any of theirs. The truth values mean only with (True) or only without (False). `argument` holds what
@@ -81,7 +81,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One thing that is wrong. `severity` None leaves it to the kind; `set` is what the kind reads besides it.
+    """Defect of a chip. `severity` None means the default of its kind; `set` holds further options of the kind.
 
     `expected` are the requirements that ought to fail by it.
     """

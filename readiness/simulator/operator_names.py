@@ -1,4 +1,4 @@
-"""Names of what reaches the simulated device, so that a defect that could never act is refused. No torch to read them.
+"""Names of all calls that reach the simulated device, to refuse defects that could never act. Needs no torch to read.
 
 The names of PyTorch's operators and of their arguments stand in operator_names.txt, a line each. `python -m
 readiness.simulator.operator_names > FILE` writes it anew for the PyTorch that is installed. A line that begins with `-`
@@ -38,7 +38,7 @@ MADE_OF: Mapping[str, str] = {
 
 @cache
 def known() -> Mapping[str, tuple[str, ...]]:
-    """The full names of all that reaches the device, with the names of their arguments."""
+    """Return the full names of all calls that reach the device, with the names of their arguments."""
     found = dict(_OWN)
     for line in _FILE.read_text(encoding="utf-8").splitlines():
         if not line.startswith(("-", "#")):
@@ -49,13 +49,13 @@ def known() -> Mapping[str, tuple[str, ...]]:
 
 @cache
 def taken_apart() -> frozenset[str]:
-    """The full names of operators that PyTorch takes apart before they reach a device, or that touch no memory."""
+    """Return the full names of operators that PyTorch decomposes before they reach a device, or that touch no memory."""
     lines = _FILE.read_text(encoding="utf-8").splitlines()
     return frozenset(line[1:] for line in lines if line.startswith("-"))
 
 
 def matching(glob: str) -> Iterator[str]:
-    """The known names that a glob means."""
+    """Return the known names that match a glob."""
     if not any(character in glob for character in "*?["):
         if glob in known():
             yield glob
@@ -64,7 +64,7 @@ def matching(glob: str) -> Iterator[str]:
 
 
 def lines() -> Iterator[str]:
-    """The lines of the file, for the PyTorch that is installed."""
+    """Return the lines of the file for the installed PyTorch."""
     import torch
 
     from readiness.simulator import collectives, composites, kernels

@@ -163,7 +163,7 @@ def _out(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, vi
 
 
 def _placed(accelerator: Accelerator, tensor: torch.Tensor, on_device: bool, pinned: bool) -> torch.Tensor:
-    return _fresh(accelerator, tensor) if on_device else _host(tensor, pinned)
+    return _in_new_memory(accelerator, tensor) if on_device else _host(tensor, pinned)
 
 
 def _views(

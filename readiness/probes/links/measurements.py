@@ -259,7 +259,7 @@ class _Shares:
 
 
 def _shares(links: Mapping[Subgroup, Sequence[float]]) -> dict[Subgroup, _Shares]:
-    """Each link's speed over the usual one.
+    """Return each link's speed over the usual one.
 
     A busy host spoils now the best of a link and now its median; a slow link is slow in all of them.
     """

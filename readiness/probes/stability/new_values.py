@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from readiness.accelerators.base import Accelerator
 from readiness.numerics.unsupported import is_unsupported
-from readiness.probes.driver.lifecycle import give_back, growth_per_step, own_bytes, used_bytes
+from readiness.probes.driver.lifecycle import trim_heap, growth_per_step, own_bytes, used_bytes
 
 Tensor = torch.Tensor
 
@@ -86,7 +86,7 @@ def kept(
         if number % STEP == 0:
             accelerator.synchronize()
             accelerator.release()
-            give_back()
+            trim_heap()
             readings["host"].append(own_bytes())
             if accelerator.device.type != "cpu":
                 with contextlib.suppress(RuntimeError):

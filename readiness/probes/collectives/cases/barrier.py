@@ -26,7 +26,7 @@ ASYNCHRONOUS = 4
 
 @dataclass(frozen=True, slots=True)
 class BarrierReport(Report):
-    """How often this rank left a barrier before a late rank had entered it, of how many, and which ranks were late.
+    """Report: how often this rank left a barrier before a late rank entered it, of how many, and the late ranks.
 
     `unsupported` says why there is none.
     """
@@ -38,7 +38,7 @@ class BarrierReport(Report):
 
 
 def reports(context: RankContext) -> Iterator[BarrierReport]:
-    """One report: of the barriers, or why the library has none."""
+    """Yield one report: of the barriers, or why the library has none."""
     early, late_ranks = 0, []
     doubt_s = 2 * max(context.exchange(context.doubt_s))  # of two clocks
     for late in range(context.world_size):
