@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jsonschema import Draft202012Validator
 
+from readiness.datamodel import AcceleratorAssessment
 from readiness.documents import assessment, consistency, files, schema
 from readiness.judging.rejudge import rejudge
 from tests.support import saved
@@ -29,7 +30,7 @@ SIZES = (1, 100, 1_000, 5_000)
 T = TypeVar("T")
 
 
-def made(folder: Path, count: int) -> str:
+def made(folder: Path, count: int, *, distinct: bool = False) -> str:
     """The text of an assessment of so many accelerators, each with eighteen findings from three pieces of evidence."""
     one = saved.small(folder)
     item = one.accelerators[0]
@@ -37,9 +38,23 @@ def made(folder: Path, count: int) -> str:
     items = tuple(
         replace(item, facts=replace(item.facts, id=f"sim:{number}", index=number), evidence=alone) for number in range(count)
     )
+    if distinct:
+        items = tuple(map(_distinct, items))
     demanded = saved.profile(folder)
     judged = rejudge(replace(one, accelerators=items, joined=()), demanded, saved.BOTH, basis=one.basis)
     return assessment.dumps(assessment.to_json(judged))
+
+
+def _distinct(item: AcceleratorAssessment) -> AcceleratorAssessment:
+    """Return the accelerator with a model and figures that no other has."""
+    share = 1 + item.facts.index * 1e-6
+    evidence = tuple(
+        replace(piece, measurements=tuple(
+            replace(one, value=one.value * share) if isinstance(one.value, float) else one for one in piece.measurements
+        ))
+        for piece in item.evidence
+    )  # fmt: skip
+    return replace(item, facts=replace(item.facts, model=f"model {item.facts.index}"), evidence=evidence)
 
 
 def main() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from readiness import rendering
@@ -32,43 +34,64 @@ def render(
 
     An unknown must is `failed`, since dashboards pass over every other word.
     """
-    suites = list(ci_results.suites(assessment, fail_on))
-    tests = [_test(assessment, suite, result) for suite in suites for result in suite.results]
-    statuses = [test["status"] for test in tests]
-    counts = {word: statuses.count(word) for word in ("passed", "failed", "skipped", "pending", "other")}
-    start = _milliseconds(assessment.started)
-    duration = round(1000 * min(assessment.seconds, 1e9))
+    return "".join(pieces(assessment, fail_on=fail_on))
+
+
+def pieces(assessment: Assessment, *, fail_on: Level | None = Level.MUST) -> Iterator[str]:
+    """Yield the document test by test, so that thousands of accelerators take no more memory than one suite.
+
+    The summary follows the tests, since it counts them.
+    """
     ids = [item.facts.id for item in assessment.accelerators]
     run = f"{assessment.started} {assessment.seed} {assessment.profile_sha256} {ids}"
-    document: Json = {
+    head = _dumped({
         "reportFormat": "CTRF",
         "specVersion": _SPECIFICATION,
         "reportId": str(uuid.uuid5(_NAMESPACE, f"{run} {fail_on}")),
         "timestamp": assessment.started,
         "generatedBy": f"readiness {assessment.version}",
-        "results": {
-            "tool": {"name": "readiness", "version": assessment.version},
-            "summary": {
-                "tests": len(tests), **counts, "suites": len(suites), "start": start, "stop": start + duration,
-                "duration": duration,
-            },
-            "tests": tests,
-            "environment": {
-                "reportName": rendering.clean(assessment.profile_title or assessment.profile_name, 300),
-                "testEnvironment": rendering.clean(assessment.host.get("name") or "", 100),
-                "healthy": not assessment.interrupted and worst_exit(assessment.accelerators) is Decision.READY,
-                "extra": {
-                    "profile": assessment.profile_name, "profile_sha256": assessment.profile_sha256, "seed": assessment.seed,
-                    "interrupted": assessment.interrupted,
-                    "simulated": [
-                        rendering.clean(f"{ids}, {chip}") for chip, ids in rendering.simulated_chips(assessment).items()
-                    ],
-                    "verdicts": _verdicts(assessment),
-                },
-            },
+        "results": {"tool": {"name": "readiness", "version": assessment.version}},
+    })
+    yield escaped(head.removesuffix("\n }\n}")) + ',\n  "tests": ['
+    counts: Counter[str] = Counter()
+    suites = 0
+    for suites, suite in enumerate(ci_results.suites(assessment, fail_on), 1):  # noqa: B007 - their number
+        for result in suite.results:
+            test = _test(assessment, suite, result)
+            yield ("," if counts else "") + escaped("\n" + _dumped(test)).replace("\n", "\n   ")
+            counts[test["status"]] += 1
+    yield "\n  ]," if counts else "],"
+    rest = _dumped({"summary": _summary(assessment, counts, suites), "environment": _environment(assessment)})
+    yield escaped(rest[1:-2].replace("\n", "\n ")) + "\n }\n}\n"
+
+
+def _dumped(document: Json) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False)
+
+
+def _summary(assessment: Assessment, counts: Counter[str], suites: int) -> Json:
+    start = _milliseconds(assessment.started)
+    duration = round(1000 * min(assessment.seconds, 1e9))
+    return {
+        "tests": counts.total(), **{word: counts[word] for word in ("passed", "failed", "skipped", "pending", "other")},
+        "suites": suites, "start": start, "stop": start + duration, "duration": duration,
+    }  # fmt: skip
+
+
+def _environment(assessment: Assessment) -> Json:
+    return {
+        "reportName": rendering.clean(assessment.profile_title or assessment.profile_name, 300),
+        "testEnvironment": rendering.clean(assessment.host.get("name") or "", 100),
+        "healthy": not assessment.interrupted and worst_exit(assessment.accelerators) is Decision.READY,
+        "extra": {
+            "profile": assessment.profile_name, "profile_sha256": assessment.profile_sha256, "seed": assessment.seed,
+            "interrupted": assessment.interrupted,
+            "simulated": [
+                rendering.clean(f"{ids}, {chip}") for chip, ids in rendering.simulated_chips(assessment).items()
+            ],
+            "verdicts": _verdicts(assessment),
         },
     }  # fmt: skip
-    return escaped(json.dumps(document, indent=1, ensure_ascii=False)) + "\n"
 
 
 def _verdicts(assessment: Assessment) -> list[Json]:

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -276,15 +276,15 @@ def write_atomically(file: Path, text: str, *, mode: int = 0o666) -> None:
     write_bytes_atomically(file, text.encode("utf-8", "replace"), mode=mode)
 
 
-def write_bytes_atomically(file: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Write bytes to a file whole or not at all. Raises OSError."""
+def write_bytes_atomically(file: Path, content: bytes | Iterable[bytes], *, mode: int = 0o666) -> None:
+    """Write bytes, or parts of them one by one, to a file whole or not at all. Raises OSError, and what the parts raise."""
     descriptor, temporary = tempfile.mkstemp(dir=file.parent or ".", prefix=f".{file.name}.")
     try:
         mask = os.umask(0)
         os.umask(mask)
         os.fchmod(descriptor, mode & ~mask)
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+            stream.writelines([content] if isinstance(content, bytes) else content)
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).replace(file)

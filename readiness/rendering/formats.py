@@ -4,7 +4,8 @@ A format is one module of `reports/`: the first line of its docstring describes 
 returns text. It may take `width` (columns of the terminal), `fail_on` (which level of failure the exit code counts as not
 ready), `hints` (commands that tell more, by what they tell), `verbose` (no long list is folded), `blocks` (whether the
 stream can show `readiness.rendering.charts.sparkline`) and `to_file` (whether it goes to a file), and name a `SUFFIX`
-for its files. `COMMANDS` says that the log of a pipeline is to obey what goes to stdout; `APPENDS_TO` names a variable of
+for its files. `pieces(assessment, ...)` yields the same text in parts, which a file gets one by one.
+`COMMANDS` says that the log of a pipeline is to obey what goes to stdout; `APPENDS_TO` names a variable of
 the environment: to the file that this names is appended what a file would hold. Nothing else is written unless asked for.
 """
 
@@ -17,7 +18,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,7 @@ class Format:
     description: str
     suffix: str
     render: Callable[..., str]
+    pieces: Callable[..., Iterator[str]] | None
     takes: frozenset[str]
     commands: bool = False
     appends_to: str | None = None
@@ -83,6 +85,7 @@ def formats() -> dict[str, Format]:
             description=description,
             suffix=getattr(module, "SUFFIX", ".txt"),
             render=render,
+            pieces=getattr(module, "pieces", None),
             takes=frozenset(inspect.signature(render).parameters) & _PARAMETERS,
             commands=getattr(module, "COMMANDS", False),
             appends_to=getattr(module, "APPENDS_TO", None),
@@ -186,12 +189,16 @@ def render(name: str, assessment: Assessment, colour: bool = False, width: int |
     except ReadinessError:
         raise
     except Exception as problem:
-        raise InternalError(
-            f"the report {name!r} failed: {type(problem).__name__}: {problem}",
-            remedy="use another format and report this bug; `readiness report` can write the assessment again",
-        ) from problem
+        raise _failed(name, problem) from problem
     # Halves of surrogate pairs come from undecodable file names and from JSON escapes; no stream takes them.
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _failed(name: str, problem: Exception) -> InternalError:
+    return InternalError(
+        f"the report {name!r} failed: {type(problem).__name__}: {problem}",
+        remedy="use another format and report this bug; `readiness report` can write the assessment again",
+    )
 
 
 def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO, **further: Any) -> None:
@@ -216,11 +223,33 @@ def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO
             except (OSError, ValueError) as problem:
                 raise _unwritten(f"{format_.appends_to}={named}", problem) from None
         return
-    text = render(request.format, assessment, to_file=True, **further)
+    parts = _pieces(request.format, assessment, **further)
     try:
-        write_text(request.file, text)
+        if parts is None:
+            write_text(request.file, render(request.format, assessment, to_file=True, **further))
+        else:
+            _write_pieces(request.file, parts)
     except (OSError, ValueError) as problem:
         raise _unwritten(str(request.file), problem) from None
+
+
+def _pieces(name: str, assessment: Assessment, **further: Any) -> Iterator[bytes] | None:
+    """Return the parts of a report, None for a format that has none. They raise InternalError as `render` does."""
+    format_ = formats()[name]
+    if format_.pieces is None:
+        return None
+    found = format_.pieces(assessment, **{key: further[key] for key in format_.takes & further.keys() if key != "to_file"})
+
+    def guarded() -> Iterator[bytes]:
+        try:
+            for piece in found:
+                yield piece.encode("utf-8", "replace")
+        except (ReadinessError, GeneratorExit):
+            raise
+        except Exception as problem:
+            raise _failed(name, problem) from problem
+
+    return guarded()
 
 
 def deliver(request: Request, text: str | bytes, stdout: TextIO | None = None) -> None:
@@ -266,6 +295,15 @@ def _write_bytes(file: Path, content: bytes) -> None:
         file.write_bytes(content)  # a pipe
     else:
         write_bytes_atomically(target, content)
+
+
+def _write_pieces(file: Path, pieces: Iterator[bytes]) -> None:
+    target = written_through(file)
+    if file.exists() and not file.is_file():
+        with file.open("wb") as stream:  # a pipe
+            stream.writelines(pieces)
+    else:
+        write_bytes_atomically(target, pieces)
 
 
 def columns(stream: TextIO) -> int | None:
