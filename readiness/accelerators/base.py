@@ -94,14 +94,14 @@ class Stack(ABC):
         chosen = (os.environ[name].partition(",")[0].strip().lower() for name in self.hiding if name in os.environ)
         return any(first in _NO_DEVICE for first in chosen)
 
-    def refuse_none(self, root: Path, ask: Callable[[], object] = lambda: None) -> None:
+    def refuse_none(self, root: Path, query: Callable[[], object] = lambda: None) -> None:
         """Raise RuntimeError if the stack counts no device although its driver has made some and nothing hides them.
 
-        `ask` is called first, where asking raises the driver's own reason.
+        `query` is called first, to raise the driver's own reason if there is one.
         """
         if self.hides_all() or not sysfs.any_node(self.nodes, root):
             return
-        ask()
+        query()
         chosen = "".join(f"; {name} is {os.environ[name]!r}" for name in self.hiding if name in os.environ)
         raise RuntimeError(f"its driver is loaded, but torch finds no device{chosen}")
 

@@ -100,8 +100,8 @@ class Cpu(Stack):
     def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:  # noqa: ARG002
         """Return the machine's hottest temperature and its processors' mean clock, as far as the kernel reports them."""
         found: dict[str, float] = {}
-        ask: Any = getattr(psutil, "sensors_temperatures", dict)  # not everywhere
-        readings = ask()
+        query: Any = getattr(psutil, "sensors_temperatures", dict)  # not everywhere
+        readings = query()
         if hottest := [item.current for sensor in readings.values() for item in sensor if item.current is not None]:
             found["temperature_c"] = float(max(hottest))
         with contextlib.suppress(OSError, RuntimeError, NotImplementedError):

@@ -34,7 +34,7 @@ class Cuda(CudaNamespace):
             return True
         return False if "cuda" in build.names else None
 
-    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> VendorFacts:
+    def query_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> VendorFacts:
         """Return NVML's reading and the kernel module's version; neither for a foreign build of torch."""
         import torch
 

@@ -34,7 +34,7 @@ class Rocm(CudaNamespace):
                 raise RuntimeError(f"{problem}; {version_rules.amdsmi_text(version)}") from problem
             raise
 
-    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> VendorFacts:  # noqa: ARG002
+    def query_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> VendorFacts:  # noqa: ARG002
         """Driver, ROCm, serial, firmware and error counts from the kernel's files."""
         import torch
 

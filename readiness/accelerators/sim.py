@@ -54,14 +54,14 @@ class Sim(Stack):
         known = kinds()
         defects = Chip.from_json(facts.properties["chip"]).defects
         calls = [known[defect.kind].at is not Stage.NEVER for defect in defects]
-        told: dict[str, Any] = {}
+        described: dict[str, Any] = {}
         if all(calls) and (marked := fault_counts.is_marked()) is not None:
-            told[fault_counts.MET] = marked
+            described[fault_counts.MET] = marked
         if any(calls) and (counts := fault_counts.acted()) is not None:
-            told[fault_counts.ACTED] = {
+            described[fault_counts.ACTED] = {
                 defect.label(position): counts[position] for position, defect in enumerate(defects) if calls[position]
             }
-        return told
+        return described
 
     def torch_device(self, facts: AcceleratorFacts) -> torch.device:  # noqa: ARG002
         """Return the device of torch: each process has one simulated chip, whatever its number."""

@@ -43,7 +43,7 @@ class CudaNamespace(Stack):
         """Return whether this torch was built for this stack; None if its text does not say."""
 
     @abstractmethod
-    def ask_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> VendorFacts:
+    def query_vendor(self, uuid: str | None, address: str | None, maker: str | None) -> VendorFacts:
         """Return the facts from vendor's library and kernel of the device with this UUID and PCI address. Never raises."""
 
     def absence(self) -> str | None:
@@ -93,7 +93,7 @@ class CudaNamespace(Stack):
         uuid = getattr(properties, "uuid", None)
         address = sysfs.pci_address(properties)
         pci, raw = sysfs.pci_vendor(address, self.root)
-        vendor_facts = self.ask_vendor(None if uuid is None else str(uuid), address, maker)
+        vendor_facts = self.query_vendor(None if uuid is None else str(uuid), address, maker)
         witnesses = {"build": maker, "name": vendor_id.of_name(name), "pci": pci, "vendor_library": vendor_facts.vendor}
         return AcceleratorFacts(
             id=f"{self.kind}:{index}",

@@ -93,12 +93,12 @@ def _from_json(document: Json) -> Check:
         raise InternalError(f"{id} can be run by workers only", place=file, remedy="report this bug")
 
     def vet(settings: Mapping[str, Any]) -> None:
-        _ask(id, file, "_vet", {"settings": dict(settings)}, IMPORT_LIMIT_S)
+        _request(id, file, "_vet", {"settings": dict(settings)}, IMPORT_LIMIT_S)
 
     def recount(path: Path) -> Iterator[Yield]:
         from readiness.documents.assessment import measurement_from_json
 
-        for kind, item in _ask(id, file, "_recount", {"path": str(path)}, _RECOUNT_LIMIT_S):
+        for kind, item in _request(id, file, "_recount", {"path": str(path)}, _RECOUNT_LIMIT_S):
             yield measurement_from_json(item) if kind == "measurement" else Row(item)
 
     return Check(
@@ -158,7 +158,7 @@ def _understood(value: Any) -> Any:
     raise ValueError(f"{value!r:.60} is not a setting")
 
 
-def _ask(id: str, file: str, function: str, arguments: Json, limit_s: float) -> Any:
+def _request(id: str, file: str, function: str, arguments: Json, limit_s: float) -> Any:
     """Call a function that a check declares. Raises CheckFileError where it fails."""
     from readiness.engine.isolated_call import FailedCallError, call
 

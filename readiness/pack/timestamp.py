@@ -84,8 +84,8 @@ def _response(content: bytes, place: str) -> TimeStampResponse:
         response = decode_timestamp_response(content)
         status = response.status
     if status not in _GRANTED:
-        said = "; ".join(clean(text, 200) for text in response.status_string) or "no reason given"
-        raise BadFileError(f"the authority has not stamped it: status {status}, {said}", place=place, remedy=_HOW)
+        listed = "; ".join(clean(text, 200) for text in response.status_string) or "no reason given"
+        raise BadFileError(f"the authority has not stamped it: status {status}, {listed}", place=place, remedy=_HOW)
     return response
 
 

@@ -400,8 +400,8 @@ def _stamp(contents: Mapping[str, bytes], found: Verification) -> Stamp | None:
 
     reply = contents[TIMESTAMP_REPLY]
     try:
-        said = _strict(contents[TIMESTAMP])
-        fits = said["sha256"] == sha256(reply) and dumped(said) == contents[TIMESTAMP]
+        words = _strict(contents[TIMESTAMP])
+        fits = words["sha256"] == sha256(reply) and dumped(words) == contents[TIMESTAMP]
         stamp = timestamp.stamp(reply, contents) if fits else None
         fits = fits and (stamp is None or timestamp.described(reply, stamp) == contents[TIMESTAMP])
     except (ValueError, TypeError, KeyError, RecursionError):

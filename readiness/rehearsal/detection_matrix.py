@@ -167,7 +167,7 @@ class _Evaluator:
         if evidence is None:
             return {}
         chips = len(task.job.accelerators)
-        asked = replace(
+        requested = replace(
             self.profile,
             requirements=tuple(
                 item
@@ -175,7 +175,7 @@ class _Evaluator:
                 if item.check == evidence.check and judge.level(item, chips) is not Level.INFO
             ),
         )
-        judged = judge.judge(asked, task.job.accelerators[0], [evidence], uses=self.uses, chips=chips)
+        judged = judge.judge(requested, task.job.accelerators[0], [evidence], uses=self.uses, chips=chips)
         return {finding.requirement: finding for finding in judged.findings}
 
     def failed(self, task: Task) -> list[Finding]:

@@ -23,18 +23,18 @@ _PLAIN: dict[str, Callable[[Rehearsal], str]] = {
 
 def requests(texts: Iterable[str]) -> list[Request]:
     """Parse all requests. Raises UsageError, also for a file that cannot be written."""
-    asked = parse_requests(texts, SUFFIXES)
-    check_writable(asked)
-    return asked
+    requested = parse_requests(texts, SUFFIXES)
+    check_writable(requested)
+    return requested
 
 
-def write_all(asked: Sequence[Request], rehearsal: Rehearsal, *, quiet: bool, colour: bool, stdout: TextIO) -> None:
+def write_all(requested: Sequence[Request], rehearsal: Rehearsal, *, quiet: bool, colour: bool, stdout: TextIO) -> None:
     """Write all requested reports; the table (one line with `quiet`) goes to `stdout` unless another report does.
 
     One that fails does not cost the others: the first error (UsageError) is raised at the end.
     """
     problems: list[ReadinessError] = []
-    for request in asked:
+    for request in requested:
         try:
             _write(request, rehearsal, colour, stdout)
         except ReadinessError as problem:
@@ -43,7 +43,7 @@ def write_all(asked: Sequence[Request], rehearsal: Rehearsal, *, quiet: bool, co
             what = f"it cannot be written: {getattr(problem, 'strerror', None) or problem}"
             remedy = "name a file in a folder in which you may write"
             problems.append(UsageError(what, place=f"--format {request.place!r}", remedy=remedy))
-    if all(request.file is not None for request in asked):
+    if all(request.file is not None for request in requested):
         put(table.line(rehearsal) if quiet else _render("table", rehearsal, colour, stdout), stdout)
     if problems:
         raise problems[0]

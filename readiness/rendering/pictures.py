@@ -73,11 +73,11 @@ def left_out(item: AcceleratorAssessment) -> dict[str, list[str]]:
     """Return a sentence for each check with rows that do not fit the shape that they name, by family."""
     found: dict[str, list[str]] = {}
     for piece in item.evidence:
-        odd = [(row, said) for row in piece.rows if SHAPE in row and (said := row_shapes.problem(row)) is not None]
+        odd = [(row, texts) for row in piece.rows if SHAPE in row and (texts := row_shapes.problem(row)) is not None]
         if not odd:
             continue
-        row, said = odd[0]
-        first = f"{clean(piece.check, 60)}: a row of the shape {clean(row[SHAPE], 60)} makes no picture: {said}"
+        row, texts = odd[0]
+        first = f"{clean(piece.check, 60)}: a row of the shape {clean(row[SHAPE], 60)} makes no picture: {texts}"
         more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
         found.setdefault(piece.check.partition(".")[0], []).append(first + more)
     return found

@@ -99,8 +99,8 @@ def _part(evidence: Evidence, ids: list[str], columns: int | None, *, blocks: bo
         yield from table
         return
     for row in rows:
-        said = ((key, _cell(value, blocks=blocks)) for key, value in row.items())
-        yield from wrap("; ".join(f"{clean(key, 60)}: {text}" for key, text in said if text), columns, rest="    ")
+        words = ((key, _cell(value, blocks=blocks)) for key, value in row.items())
+        yield from wrap("; ".join(f"{clean(key, 60)}: {text}" for key, text in words if text), columns, rest="    ")
 
 
 def _cell(value: Any, *, blocks: bool) -> str:

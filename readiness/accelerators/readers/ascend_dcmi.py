@@ -71,9 +71,9 @@ def _read(library: Library, where: tuple[int, ...], versions: Mapping[str, str |
     report = Report(f"{SOURCE} (interface {library.version})", VENDOR, library.physical(where))
     report.record("versions", versions)
     device = tuple(map(c_int, where))
-    for name, ask in _QUESTIONS:
+    for name, query in _QUESTIONS:
         try:
-            ask(library, device, report)
+            query(library, device, report)
         except RefusedError as problem:
             (report.absent if problem.absent else report.unreadable)(name, str(problem))
     return report.reading()

@@ -31,9 +31,9 @@ def tool(context: Context) -> list[Reading]:
     for device in _devices(context.tool("xpu-smi", "discovery", "-j")):
         report = _identity(device)
         if report.index is not None and context.remaining_s > 0.3:
-            _ask(context, report, "health", report.index)
+            _query(context, report, "health", report.index)
         if report.index is not None and context.remaining_s > 0.3:
-            _ask(context, report, "stats", report.index)
+            _query(context, report, "stats", report.index)
         found.append(report.reading())
     return found
 
@@ -58,7 +58,7 @@ def _identity(device: Mapping[str, Any]) -> Report:
     return report
 
 
-def _ask(context: Context, report: Report, what: str, index: int) -> None:
+def _query(context: Context, report: Report, what: str, index: int) -> None:
     understand, field = {"health": (record_health, "health"), "stats": (record_stats, "memory_errors")}[what]
     try:
         understand(report, context.tool("xpu-smi", what, *(("-l",) if what == "health" else ()), "-d", str(index)))

@@ -245,7 +245,7 @@ def _glance(context: Context) -> list[Report]:
         return _without_table(context, str(problem))
     for report, chip in zip(reports, table.chips, strict=True):
         if chip.health.lower() != "ok":
-            _ask(context, report, "health", chip.card, chip.chip)
+            _query(context, report, "health", chip.card, chip.chip)
     return reports
 
 
@@ -258,7 +258,7 @@ def _without_table(context: Context, problem: str) -> list[Report]:
     for card in cards:
         report = Report(SOURCE, VENDOR, card)
         report.unreadable("model", problem)
-        _ask(context, report, "health", card, 0)
+        _query(context, report, "health", card, 0)
         reports.append(report)
     return reports
 
@@ -277,12 +277,12 @@ def detail(context: Context) -> list[Reading]:
     for report, chip in zip(of_table(table), table.chips, strict=True):
         if wanted is None or pci_address(chip.address) == wanted:
             for kind in _DETAILS:
-                _ask(context, report, kind, chip.card, chip.chip)
+                _query(context, report, kind, chip.card, chip.chip)
             readings.append(report.reading())
     return readings
 
 
-def _ask(context: Context, report: Report, kind: str, card: int, chip: int | None) -> None:
+def _query(context: Context, report: Report, kind: str, card: int, chip: int | None) -> None:
     """Ask one question about a chip. The newest generation knows no chips on a card."""
     where = ("-i", str(card)) if chip is None else ("-i", str(card), "-c", str(chip))
     fields: Mapping[str, Iterable[str]] = {"health": ("fault_codes", "health"), "ecc": ("memory_errors",)}

@@ -30,13 +30,13 @@ def library(context: Context) -> list[Reading]:  # noqa: ARG001
 def _of_library(found: Any, index: int) -> Reading:
     report = Report("NVML", VENDOR, index)
     handle = found.nvmlDeviceGetHandleByIndex(index)
-    ask = nvml.NvmlQuery(found, handle)
+    read = nvml.NvmlQuery(found, handle)
 
     def record(field: str, name: str, *arguments: Any, scale: float = 1.0) -> None:
         question = getattr(found, name, None)
-        answer = None if question is None else ask(name, question, *arguments)
+        answer = None if question is None else read(name, question, *arguments)
         if answer is None:
-            report.absent(field, ask.refused.get(name, f"this library lacks {name}"))
+            report.absent(field, read.refused.get(name, f"this library lacks {name}"))
         else:
             report.record(field, answer if isinstance(answer, str) else answer * scale)
 
@@ -46,28 +46,28 @@ def _of_library(found: Any, index: int) -> Reading:
     record("power_w", "nvmlDeviceGetPowerUsage", scale=1e-3)
     record("power_limit_w", "nvmlDeviceGetEnforcedPowerLimit", scale=1e-3)
     report.record("versions", {
-        "driver": ask("driver", lambda _: found.nvmlSystemGetDriverVersion()),
-        "nvml": ask("library", lambda _: found.nvmlSystemGetNVMLVersion()),
+        "driver": read("driver", lambda _: found.nvmlSystemGetDriverVersion()),
+        "nvml": read("library", lambda _: found.nvmlSystemGetNVMLVersion()),
     })  # fmt: skip
-    report.record("temperatures_c", {"gpu": ask("temperature", found.nvmlDeviceGetTemperature, found.NVML_TEMPERATURE_GPU)})
-    report.record("clocks_mhz", {"sm": ask("clock", found.nvmlDeviceGetClockInfo, found.NVML_CLOCK_SM)})
-    address = ask("pci", lambda device: _text(found.nvmlDeviceGetPciInfo(device).busId))
+    report.record("temperatures_c", {"gpu": read("temperature", found.nvmlDeviceGetTemperature, found.NVML_TEMPERATURE_GPU)})
+    report.record("clocks_mhz", {"sm": read("clock", found.nvmlDeviceGetClockInfo, found.NVML_CLOCK_SM)})
+    address = read("pci", lambda device: _text(found.nvmlDeviceGetPciInfo(device).busId))
     report.record("pci_address", pci_address(address))
-    report.record("utilisation_percent", ask("utilisation", lambda device: found.nvmlDeviceGetUtilizationRates(device).gpu))
-    memory = ask("memory", found.nvmlDeviceGetMemoryInfo)
+    report.record("utilisation_percent", read("utilisation", lambda device: found.nvmlDeviceGetUtilizationRates(device).gpu))
+    memory = read("memory", found.nvmlDeviceGetMemoryInfo)
     report.record("memory_used_bytes", None if memory is None else int(memory.used))
     report.record("memory_total_bytes", None if memory is None else int(memory.total))
     report.record("throttle_reasons", nvml.throttle_reasons_of(found, handle))
-    _record_counters(report, nvml.counters_of(found, ask))
+    _record_counters(report, nvml.counters_of(found, read))
     if states := list(nvml.link_states(found, handle)):
         report.record("links", {f"nvlink{link}": "up" if up else "down" for link, up in enumerate(states)})
     _record_fabric(report, found, handle)
     _record_recovery(report, _field_value(found, handle, "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION"))
     report.record("mode", {
-        "mig": _on(ask("mig", lambda device: found.nvmlDeviceGetMigMode(device)[0])),
-        "ecc": _on(ask("ecc", lambda device: found.nvmlDeviceGetEccMode(device)[0])),
+        "mig": _on(read("mig", lambda device: found.nvmlDeviceGetMigMode(device)[0])),
+        "ecc": _on(read("ecc", lambda device: found.nvmlDeviceGetEccMode(device)[0])),
     })  # fmt: skip
-    processes = ask("processes", lambda device: list(found.nvmlDeviceGetComputeRunningProcesses(device)))
+    processes = read("processes", lambda device: list(found.nvmlDeviceGetComputeRunningProcesses(device)))
     report.record("processes", None if processes is None else [
         {"pid": int(one.pid), "name": None, "memory_bytes": one.usedGpuMemory} for one in processes
     ])  # fmt: skip

@@ -62,7 +62,7 @@ class OpInfoTrials:
         common = OpTrial(self._accelerator, entry, dtype, self._enter, options.strictness)
         trial = OpInfoTrial(common, self._sample_cache, self._provenances, offsets)
         result = trial.run(options.samples, full_variants=full_variants, gradients=gradients)
-        result = replace(result, known=_told(common))
+        result = replace(result, known=_known_defects(common))
         if options.forward_mode and gradients and result.outcome is not Outcome.UNJUDGED:
             return forward_mode.judged(common, lambda: trial.drawn(True)[0], result)
         return result
@@ -231,10 +231,10 @@ def _failed(failure: FailedError, backward: bool) -> SweepResult:
     return SweepResult(failure.outcome, failure.phase, failure.detail, backward, failure.where, failure.raised)
 
 
-def _told(trial: OpTrial) -> str:
+def _known_defects(trial: OpTrial) -> str:
     """Return the known defects that the trial showed, each once, with the circumstance."""
-    told = {f"{', '.join(filter(None, (failure.phase, failure.where)))}: {known}": None for known, failure in trial.known}
-    return "; ".join(told)
+    texts = (f"{', '.join(filter(None, (failure.phase, failure.where)))}: {known}" for known, failure in trial.known)
+    return "; ".join(dict.fromkeys(texts))
 
 
 def unjudged(entry: Entry, dtype: torch.dtype, reason: str) -> SweepResult:
