@@ -21,12 +21,12 @@ def failure_reason(worst: Measurement, failed: Sequence[Measurement]) -> str | N
     return f"{worst.about}; {_ALSO}{others}" if worst.about else f"{_ALSO}{others}"
 
 
-def is_reason(said: str | None, derived: str | None) -> bool:
+def is_reason(saved: str | None, derived: str | None) -> bool:
     """Return whether a saved reason is the derived one. Early versions said what the worst is about, and no more."""
-    if said == derived:
+    if saved == derived:
         return True
     first, separator, _ = (derived or "").rpartition(_ALSO)
-    return bool(separator) and (said or "") == first.removesuffix("; ")
+    return bool(separator) and (saved or "") == first.removesuffix("; ")
 
 
 def _others(worst: Measurement, failed: Sequence[Measurement]) -> str:

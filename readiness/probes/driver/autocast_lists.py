@@ -205,12 +205,12 @@ def _listed(
     name: str, fate: Fate, inputs: str, wanted: torch.dtype, dtype: torch.dtype, call: Callable[[], Tensor],
     device: torch.device,
 ) -> Listed:
-    said = str(wanted).removeprefix("torch.")
+    expected = str(wanted).removeprefix("torch.")
     try:
         with torch.autocast(device_type=device.type, dtype=dtype):
             found = call().dtype
     except (RuntimeError, NotImplementedError, TypeError) as problem:
         if not is_unsupported(problem):
-            return Listed(name, fate, inputs, said, f"{type(problem).__name__}")
-        return Listed(name, fate, inputs, said, refusal=describe(problem))
-    return Listed(name, fate, inputs, said, str(found).removeprefix("torch."))
+            return Listed(name, fate, inputs, expected, f"{type(problem).__name__}")
+        return Listed(name, fate, inputs, expected, refusal=describe(problem))
+    return Listed(name, fate, inputs, expected, str(found).removeprefix("torch."))
