@@ -1,4 +1,4 @@
-"""For people at a terminal: verdicts, blockers and limits with remedies, and the time of each check."""
+"""Table for terminals: verdicts, blockers and limits with remedies, and the time of each check."""
 
 from __future__ import annotations
 

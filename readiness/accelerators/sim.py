@@ -46,7 +46,7 @@ class Sim(Stack):
         install(Chip.from_json(facts.properties["chip"]), facts.properties["number"], seed)
 
     def process_facts(self, facts: AcceleratorFacts) -> Mapping[str, Any]:
-        """How often each planted defect acted on a call so far, and whether any call was one that they are about."""
+        """Return how often each planted defect acted on a call so far, and whether any call was one that they are about."""
         from readiness.simulator import fault_counts
         from readiness.simulator.faults import kinds
         from readiness.simulator.injection import Stage

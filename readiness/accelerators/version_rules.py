@@ -39,7 +39,9 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Minimum:
-    """Where `component` is within `when`, `needs` must be within `within`; or `or_newer` at least `component`'s major."""
+    """Minimum rule: if `component` is within `when`, `needs` must be within `within`; or `or_newer` at least
+    `component`'s major.
+    """
 
     component: str
     when: str
@@ -52,7 +54,9 @@ class Minimum:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Where `component` has this release, `other` must be one of these versions; other releases are not in the table."""
+    """Pair rule: if `component` has this release, `other` must be one of these versions; other releases are not in the
+    table.
+    """
 
     component: str
     release: str
@@ -63,7 +67,9 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """Two components must have the same release number, as far as both tell it and at most `parts` numbers deep."""
+    """Equality rule: two components must have the same release number, as far as both have it and at most `parts`
+    numbers deep.
+    """
 
     component: str
     other: str

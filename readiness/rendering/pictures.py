@@ -178,7 +178,7 @@ def _short(name: str, dtype: str) -> str:
 
 
 def soak_exposure(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]:
-    """What a soak proves about the time between faults, beside what was asked."""
+    """Return a chart of what a soak proves about the time between faults, beside the requirement."""
     exposure = next((row for row in piece.rows if is_number(row.get("exposure_s"))), None)
     bounds = [
         (item.name, float(item.value)) for item in piece.measurements

@@ -276,7 +276,7 @@ def number(text: str | float | None) -> float | None:
 
 
 def whole(text: str | float | None) -> int | None:
-    """The same for whole numbers."""
+    """Return the whole number of a text; None if there is none."""
     found = number(text)
     return None if found is None or not found.is_integer() else int(found)
 
