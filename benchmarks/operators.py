@@ -48,7 +48,7 @@ def plain(entries: Sequence[Entry], dtypes: Sequence[str]) -> tuple[int, float]:
     for name in dtypes:
         dtype = opinfo.dtype_of(name)
         for entry in entries:
-            if not entry.claims(dtype) or entry.unjudgeable(dtype):
+            if not entry.claims(dtype) or entry.unjudgeable:
                 continue
             gradients = entry.claims_backward(dtype)
             sample = samples.draw(entry, dtype, seed=7, gradients=gradients)[0]
@@ -72,7 +72,7 @@ def consistency(entries: Sequence[Entry], dtypes: Sequence[str]) -> tuple[int, f
     for name in dtypes:
         dtype = opinfo.dtype_of(name)
         for entry in entries:
-            if not entry.claims(dtype) or entry.unjudgeable(dtype) or not hasattr(entry.info, "sample_inputs"):
+            if not entry.claims(dtype) or entry.unjudgeable or not hasattr(entry.info, "sample_inputs"):
                 continue
             _consistent(entry, dtype)
             done += 1

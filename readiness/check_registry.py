@@ -23,7 +23,7 @@ from readiness.datamodel import Cost, Measure, Yield
 from readiness.errors import CheckFileError
 
 CheckFunction = Callable[..., Iterator[Yield]]
-#: From the file that a check has kept to what can be told of it, without torch and without the device.
+#: Function from the file that a check has kept to its measurements, without torch and without the device.
 Recount = Callable[[Path], Iterator[Yield]]
 
 

@@ -16,7 +16,7 @@ COMMANDS = True
 #: The file that this variable names gets the summary at its end, where annotations go to stdout.
 APPENDS_TO = "GITHUB_STEP_SUMMARY"
 
-#: GitHub shows ten of a kind and step, and says nothing of the others.
+#: GitHub shows ten of a kind and step, and omits the others without a note.
 MOST = 10
 _WORDS = {Kind.BLOCKER: "warning", Kind.LIMIT: "warning", Kind.UNKNOWN: "notice"}
 

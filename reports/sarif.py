@@ -45,7 +45,7 @@ def render(
         for result in suite.results:
             if result.kind not in (Kind.PASSED, Kind.NOT_APPLICABLE):
                 made = _result(assessment, suite, result)
-                # What is said of both uses in the same words is one result.
+                # Equal findings for both uses are one result.
                 same = found.setdefault(json.dumps([made["ruleId"], made["message"], made["kind"], suite.id]), made)
                 if suite.use is not None and suite.use.value not in same["properties"]["uses"]:
                     same["properties"]["uses"].append(suite.use.value)

@@ -6,7 +6,7 @@ import importlib
 
 from readiness.accelerators.base import Accelerator, OutOfReachError, Stack
 
-#: In order of discovery: plug-ins that patch `torch.cuda` must be asked before it, the CPU is always there and last.
+#: In order of discovery: plug-ins that patch `torch.cuda` come before it, the CPU is always there and last.
 NAMES = ("ascend", "mlu", "musa", "hpu", "xla", "xpu", "rocm", "cuda", "mps", "cpu")
 
 #: What a profile may name; NAMES may be narrowed for a run, this never. Simulated chips are never discovered: they are

@@ -11,7 +11,7 @@ from readiness.accelerators import sysfs
 
 ROOT = Path("/usr/local/Ascend")
 
-#: Where CANN tells its version, the newest layout first (from 8.5.0 on it lies below `cann`).
+#: Version files of CANN, the newest layout first (from 8.5.0 on it lies below `cann`).
 _CANN = (
     "cann/*/ascend_toolkit_install.info",
     "ascend-toolkit/latest/*/ascend_toolkit_install.info",

@@ -24,7 +24,7 @@ def kind_of(counter: str) -> str:
     return "corrected" if _CORRECTED.search(name) else "other"
 
 
-#: Counts of a device's whole life, which no reset clears: old rows that were put right say nothing of its state today.
+#: Counts of a device's whole life, which no reset clears: repaired rows are no evidence of its state today.
 #: Source: https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt (row remapping lasts; only pending and failed ones ask for
 #: something).
 _LIFELONG = re.compile(r"aggregate|remapped_rows_(un)?corrected|retired_pages_(single|double)_bit")

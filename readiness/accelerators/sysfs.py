@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-#: Vendors by PCI id, as registered with the PCI SIG (https://pci-ids.ucw.cz); any other id names nobody here.
+#: Vendors by PCI id, as registered with the PCI SIG (https://pci-ids.ucw.cz); any other id is unknown here.
 PCI_VENDORS = {
     "10de": "NVIDIA", "1002": "AMD", "8086": "Intel", "1da3": "Habana", "19e5": "Huawei", "cabc": "Cambricon",
     "1ed5": "Moore Threads", "1d94": "Hygon", "1e3e": "Iluvatar", "9999": "MetaX",

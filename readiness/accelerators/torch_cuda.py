@@ -56,7 +56,7 @@ class CudaNamespace(Stack):
             if sysfs.any_node(self.nodes, self.root):
                 raise OutOfReachError(f"{reason}, though its driver is loaded")
             return reason
-        # Imitators bring device nodes of their own making: for their builds only torch can tell.
+        # Imitators create device nodes of their own: for their builds only torch knows whether a device is there.
         # So it is under Windows and its subsystem for Linux (/dev/dxg), which hands every maker's devices on.
         nodes_are_decisive = platform.system() == "Linux" and build.maker is None and not sysfs.any_node(("dxg",), self.root)
         if nodes_are_decisive and not sysfs.any_node(self.nodes, self.root):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 #: A witness that knows only whose device it is not: it contradicts every other.
 _NOBODY = "unknown"
 
-#: What device names say. In order: the first that matches counts.
+#: Patterns of device names with their vendor; the first that matches counts.
 _NAMES = (
     (re.compile(r"ZLUDA", re.IGNORECASE), _NOBODY),  # a translation layer, whatever else the name says
     (re.compile(r"\bNVIDIA\b"), "NVIDIA"),

@@ -18,7 +18,7 @@ def _of(names: Callable[[typer.Context], Iterable[str]]) -> Complete:
     """Return the names that start with the typed text."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-        # A broken folder or file is told of when the command runs: a word being typed is no place for it.
+        # A broken folder or file is reported when the command runs, not while a word is being typed.
         with contextlib.suppress(Exception):
             return [name for name in names(ctx) if name.startswith(incomplete)]
         return []

@@ -87,7 +87,7 @@ def devices(
                 common.put(tabulate([(f"  {field}", value, source) for field, value, source in fields], tablefmt="plain"))
     for fault in overview.host_faults(gathered) if not named else ():
         common.put(f"\n{clean(fault)}")
-    # Who may not read the kernel's log need not know where there is nobody that it could be about.
+    # A user without access to the kernel's log need not know, if there is no device that it could be about.
     problems = {name: reason for name, reason in gathered.problems.items() if named or verbose or name != "kernel log"}
     for name, reason in problems.items():
         common.put(f"\n{name} could not be read: {clean(reason)}")

@@ -11,7 +11,7 @@ from readiness.judging import judge
 from readiness.rendering import Kind, SharedFinding, clean, kind, names, title
 
 Key = tuple[str, str]
-#: Where accelerators do not agree on what is not met, so many say so each in words of their own.
+#: Number of accelerators with different unmet requirements that are listed each on its own.
 _MOST_STATEMENTS = 4
 _WORDS = {Kind.BLOCKER: "not met", Kind.LIMIT: "not met", Kind.INFORMATION: "for information", Kind.WAIVED: "waived"}
 

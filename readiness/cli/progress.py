@@ -36,7 +36,7 @@ _LEAST_COLUMNS = 20
 #: What is left is reckoned anew so often, in seconds, and with many accelerators for no more than this share of the time.
 _ESTIMATE_EVERY_S = 1.0
 _MOST_FOR_ESTIMATES = 0.05
-#: Where somebody stood in line for a processor for more than this share of a check whose figures are times, it is said.
+#: A note is printed if processes waited for a processor for more than this share of a check that measures times.
 _MOST_PRESSURE = 0.5
 _TIMED = re.compile(r"^(?:s|ms|us|min)$|/s$")
 

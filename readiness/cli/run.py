@@ -302,7 +302,7 @@ def _identities(elsewhere: tuple[AcceleratorFacts, ...]) -> list[list[str | None
     return [[facts.id, facts.stack, facts.model, facts.serial] for facts in elsewhere]
 
 
-#: What a run is asked about other hosts.
+#: Options of a run about other hosts.
 _HOST_OPTIONS = ("hosts", "reach", "address", "shared")
 
 

@@ -107,7 +107,7 @@ class Spread:
         return self.half / abs(self.median) if self.median else None
 
 
-#: Fewer whole runs say nothing of how far the next one may lie.
+#: With fewer whole runs the distance of the next one is unknown.
 FEWEST_RUNS = 3
 #: How many times as far from the median as the furthest of so many runs a value must lie: few runs underestimate the spread.
 _TIMES = {3: 6.0, 4: 4.0, 5: 3.0, 6: 3.0, 7: 2.5, 8: 2.5, 9: 2.5}
@@ -115,7 +115,7 @@ _TIMES_OF_MANY = 2.0
 #: However small their spread, less than this is no change of a speed; and of an error less than a digit.
 _LEAST_SHARE = 0.05
 _LEAST_FACTOR = 10.0
-#: Of few runs nobody knows how far such maxima reach: two digits.
+#: With few runs the reach of such maxima is unknown: two digits.
 _LEAST_FACTOR_OF_FEW = 100.0
 #: An error below its own bound is none, however much larger it has become.
 _LEAST_BOUND_RATIO = 1.0

@@ -52,7 +52,7 @@ def discover(pool: WorkerPool, *, limit_s: float = LIMIT_S, stopped: Callable[[]
     workers = {name: _look(pool, name) for name in present}
     deadline = time.monotonic() + limit_s
     _wait(pool, list(workers.values()), limit_s, deadline, stopped)
-    # A signal that happened to come tells nothing about a stack; a run that believed it could never be gone on with.
+    # An interrupt is no evidence about a stack: a run that took it for one could never be resumed.
     again = {name: _look(pool, name) for name, worker in workers.items() if is_from_outside(worker)}
     workers |= again
     _wait(pool, list(again.values()), limit_s, deadline, stopped)

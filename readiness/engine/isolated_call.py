@@ -69,7 +69,7 @@ def _notes(worker: Worker) -> list[str]:
 
 def _answer(worker: Worker) -> Any:
     note = next(reversed(_notes(worker)), "")
-    # What was told after a time limit, or by a process that then died, is believed no more than that of a check.
+    # Answers after a time limit, or of a process that then died, are not trusted, as with a check.
     if worker.end is None or worker.killed is not None or worker.timed_out or worker.answer is None:
         late = worker.timed_out or worker.kill_cause is KillCause.SUSPENDED
         raise FailedCallError(_end(worker), note=note, log=worker.log_tail, timed_out=late)

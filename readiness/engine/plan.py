@@ -19,7 +19,7 @@ from readiness.judging import judge
 
 #: What starting up, looking for accelerators and reporting take off the time that `--within` grants.
 OVERHEAD_S = 6.0
-#: A check that had not run for these was not asked for: it is unknown, and no reason to run it again.
+#: Skip causes of checks that were not requested: they are unknown, and no reason to run them again.
 NOT_REQUESTED = (SkipCause.EXPRESSION, SkipCause.FAILED)
 _RANK = {Level.MUST: 0, Level.SHOULD: 1, Level.INFO: 2}
 

@@ -97,7 +97,7 @@ def _status(worker: Worker, attempt: int) -> tuple[Status, str | None]:
         return Status.ERROR, "its process was not ready in time"
     if worker.timed_out and worker.full_disk is None:
         tries = f" (a first try had {worker.limit_s / SECOND_TRY:g} s)" if attempt > 1 else ""
-        # What the kill met is said too: a process that a driver holds is worse than a slow one.
+        # The reason of the kill is reported too: a process that a driver holds is worse than a slow one.
         held = f"; {worker.killed}" if worker.blocker is not None else ""
         return Status.TIMEOUT, f"not finished within {worker.limit_s:g} s{tries}{held}{_last_note(worker)}"
     if worker.killed is not None or ran_out_of_memory(worker):

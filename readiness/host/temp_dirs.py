@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 #: Waits until its input ends, which it does with the last process that holds the other end of the pipe, and clears away.
-#: Without a word before, that end was a violent one: somebody may still have been writing.
+#: Without a word before, the process was killed: another one may still have been writing.
 _CLEANUP_SCRIPT = 'read -r word; rm -rf -- "$1"; if [ -z "$word" ]; then sleep 1; rm -rf -- "$1"; fi'
 _PURGE_S = 5.0
 #: In a worker and in all that it starts: what paths begin with that are removed once the worker has ended.

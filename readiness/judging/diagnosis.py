@@ -228,7 +228,7 @@ def _subject(shown: Sequence[_Failure]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(values)) for name, values in found.items()}
 
 
-#: Cells of rows in which a check of several ranks says whom it blames.
+#: Cells of rows in which a check of several ranks names the culprit.
 _BLAMED = {"culprit_chips": "chip", "culprit_ranks": "rank", "operation": "operation"}
 
 

@@ -104,7 +104,7 @@ OUTCOMES: Mapping[str, tuple[str, ...]] = {
     "stability.pace fallbacks": ("CPU fallback",), "stability.pace slowdown": ("slow",),
     "stability.pace supported": ("missing",),
 }  # fmt: skip
-#: The operator that a finding is about where no label says so.
+#: The operator that a finding is about if no label names it.
 IMPLIED: Mapping[str, str] = {
     "parity.attention": "attention", "parity.normalisation": "softmax", "parity.matmul": "matmul",
 }  # fmt: skip
@@ -155,9 +155,9 @@ FAMILIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "grid_sample": (("grid_sample*", "grid_sampler*"), ()),
     "pooling": (("*max_pool*", "*avg_pool*", "*lp_pool*"), ()),
 }  # fmt: skip
-#: Beginnings and ends of names that say nothing about which operator it is.
+#: Prefixes and suffixes of names that do not identify the operator.
 PREFIXES = ("torch.ops.aten.", "aten::", "aten.", "torch.nn.functional.", "nn.functional.", "torch.", "ops.", "special.")
-#: How inputs lie, as the rows of operators.* and of parity.* say it, and how it is called.
+#: Layouts of inputs: the glob in rows of operators.* and parity.*, and the word for it.
 LAYOUTS: Mapping[str, str] = {
     "on a strided input*": "where inputs are strided", "on an input at an offset*": "where inputs begin at an offset",
     "*permuted*": "where inputs are strided", "*transposed*": "where inputs are strided",

@@ -200,7 +200,7 @@ def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | Non
     if outcome is not Outcome.UNKNOWN:
         return None
     if evidence is None or evidence.attempts == 0:
-        # Of a check that did not run at all the labels say nothing: its requirements share one remedy in a report.
+        # A check that did not run has no meaningful labels: its requirements share one remedy in a report.
         return Remedy(f"Run {requirement.check}.", Action.GATHER_EVIDENCE)
     if evidence.status is Status.MEASURED:
         there = any(_fits(measurement, requirement) for measurement in evidence.measurements)

@@ -34,7 +34,7 @@ def canonical(profile: Profile, settings: Mapping[str, Any]) -> dict[str, Any]:
                 "measure": requirement.measure, "where": requirement.where, "limit": asdict(requirement.limit),
                 "level": requirement.level, "weight": requirement.weight,
                 "only_on": requirement.only_on, "not_on": requirement.not_on,
-                # Only where it is said: what profiles demanded before there was such a word has kept its digest.
+                # Only if it is set: older profiles, which lack the key, keep their digest.
                 **({"least_chips": requirement.least_chips} if requirement.least_chips > 1 else {}),
                 **({"level_of_several": requirement.level_of_several} if requirement.level_of_several else {}),
             }

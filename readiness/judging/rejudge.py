@@ -24,7 +24,7 @@ from readiness.datamodel import (
 from readiness.judging.judge import judge
 from readiness.judging.verdict import decide
 
-#: Settings that choose what is measured, with the label by which each measurement says of which of them it is.
+#: Settings that choose what is measured, each with the label of measurements that it belongs to.
 _LABELS = {
     "dtypes": "dtype", "core_dtypes": "dtype", "modes": "mode", "optimizers": "optimizer", "powers": "elements",
     "architectures": "architecture",

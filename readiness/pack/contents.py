@@ -32,7 +32,7 @@ ENVELOPES: Mapping[str, str] = {
     STATEMENT: f"{SIGNATURES}/statement.dsse.json", TEST_RESULT: f"{SIGNATURES}/test-result.dsse.json",
 }  # fmt: skip
 PUBLIC_KEY = f"{SIGNATURES}/public-key.pem"
-#: The reply of a time-stamping authority, and what it says.
+#: The reply of a time-stamping authority, and its content as JSON.
 TIMESTAMP_REPLY, TIMESTAMP = f"{SIGNATURES}/timestamp.tsr", f"{SIGNATURES}/timestamp.json"
 #: Made from the manifest, or given when that is made, and so not in it.
 OUTSIDE_MANIFEST = frozenset({MANIFEST, STATEMENT, TEST_RESULT, *ENVELOPES.values(), TIMESTAMP_REPLY, TIMESTAMP})
@@ -168,7 +168,7 @@ def source_digest() -> str:
         for file in sorted((root / folder).rglob("*")):
             if file.is_file() and file.suffix in (".py", ".jinja", ".js", ".json"):
                 total.update(file.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    # The page of an assessment, and the checks: they say in which direction a measurement gets better.
+    # The page of an assessment, and the checks, which declare in which direction a measurement gets better.
     for file in (package_data.shipped("reports") / "html.py", *sorted(package_data.shipped("checks").rglob("*.py"))):
         total.update(hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()

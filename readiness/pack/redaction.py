@@ -52,7 +52,7 @@ _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w
 #: Versions of four numbers look like addresses.
 _VERSION_KEYS = re.compile(r"version|firmware|bios|driver", re.IGNORECASE)
 _MAC = re.compile(r"(?<![\w:-])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![\w:-])")
-#: Values that name nobody.
+#: Values that identify no person, host or device.
 _NOBODY = frozenset({
     "", "0", "unknown", "none", "null", "n/a", "na", "not available", "localhost", "root", "cpu", "sim",
     "user", "users", "admin", "ubuntu", "runner", "shared",
@@ -131,7 +131,7 @@ class Redaction:
             return [self._walk(item, (*path, number), name) for number, item in enumerate(value)]
         if not isinstance(value, dict):
             return value
-        # Keys of details are free: a table by host is one. Those of the document itself name nobody.
+        # Keys of details are free: a table by host is one. Those of the document itself identify nobody.
         free = _is_free(path)
         return {
             self._text(key, (*path, key), name) if free else key:

@@ -26,7 +26,7 @@ FIELDS = (
     "accelerator_interconnect_topology", "accelerator_memory_configuration", "accelerator_on-chip_memories", "cooling",
     "hw_notes", "sw_notes", "host_network_card_count", "system_type_detail",
 )  # fmt: skip
-#: Fields that say nothing where they say "N/A".
+#: Fields for which "N/A" is no answer.
 MEANINGFUL = frozenset({
     "division", "submitter", "system_type", "status", "system_name", "number_of_nodes", "host_processor_model_name",
     "host_processors_per_node", "host_processor_core_count", "host_memory_capacity", "host_memory_configuration",

@@ -17,7 +17,7 @@ DTYPES = frozenset({
     "complex128", "complex64", "complex32",
 })  # fmt: skip
 _OF_DTYPES = ("dtypes", "core_dtypes")
-#: What a worker is told of its job has bounds.
+#: The size of a worker's request is limited.
 _MOST_ITEMS, _MOST_BYTES = 1000, 2**16
 
 

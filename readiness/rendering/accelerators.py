@@ -13,7 +13,7 @@ def device(item: AcceleratorAssessment) -> str:
     """Return `NVIDIA H20, 96 GiB`: the accelerator as far as it is known."""
     facts = item.facts
     vendor, model = clean(facts.vendor or "", 100), clean(facts.model or "", 200)
-    # GenuineIntel and Intel(R) Xeon(R) say the same twice; Acme and A1 do not.
+    # GenuineIntel and Intel(R) Xeon(R) repeat the vendor; Acme and A1 do not.
     words = re.findall(r"[^\W\d_]{3,}", model.casefold())
     if vendor and model and not any(word in vendor.casefold() for word in words):
         model = f"{vendor} {model}"

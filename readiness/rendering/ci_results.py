@@ -104,7 +104,7 @@ def suites(assessment: Assessment, fail_on: Level | None = Level.MUST) -> Iterat
     if not assessment.accelerators:
         yield _alone("readiness", "undetermined: no accelerator was assessed", red=fail_on is not None)
     for stack, reason in failed_stacks(assessment).items():
-        # Only skipped: the document does not tell whether they were asked for, and the exit code does not count them.
+        # Only skipped: the document does not record whether they were requested, and the exit code does not count them.
         message = f"its accelerators could not be listed: {reason}"
         yield Suite(stack, (Result("discovery", Status.SKIPPED, "unknown", message),))
 

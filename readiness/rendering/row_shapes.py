@@ -71,7 +71,7 @@ def _of_training(row: Row) -> str | None:
     return None if odd is None else f"{count} losses, and {len(row[odd])} in {odd}"
 
 
-#: What a JSON schema cannot say: lists that belong together are of one length.
+#: A JSON schema cannot express this: lists that belong together have one length.
 _FURTHER: Mapping[str, Callable[[Row], str | None]] = {
     OPERATORS: _of_operators, PAIRS: _of_pairs, SERIES: _of_series, TRAINING: _of_training,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from functools import partial
 
 #: GitHub refuses a comment of more than 65,536 characters; in bytes, so that other places take it as well.
 LARGEST_COMMENT_BYTES = 65_536
-#: For its end, and for what is said to be missing.
+#: Room for the end of the text, and for the note about omitted parts.
 _END_BYTES = 2_000
 #: What the beginning and the end of a fold take at most.
 _FOLD_BYTES = 200

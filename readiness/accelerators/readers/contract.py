@@ -37,10 +37,10 @@ FIELDS: Mapping[str, str] = {
     "mode": "how the device is set up: partitions, compute mode, error correction",
 }
 
-#: One of these must be present before anything is said about a device's health.
+#: One of these must be present before the health of a device is known.
 HEALTH_FIELDS = ("health", "fault_codes", "memory_errors")
 
-#: What a sensor can say at all; other values are what an interface gives in place of an answer (6553.5 W is 0xFFFF tenths).
+#: Possible values of sensors; an interface gives others in place of an answer (6553.5 W is 0xFFFF tenths).
 _PLAUSIBLE: Mapping[str, tuple[float, float]] = {
     "temperatures_c": (-40.0, 150.0),
     "power_w": (0.0, 3000.0),
@@ -50,7 +50,7 @@ _PLAUSIBLE: Mapping[str, tuple[float, float]] = {
     "memory_used_bytes": (0.0, 2.0**44),
     "memory_total_bytes": (1.0, 2.0**44),
 }
-#: A device that computes draws more of its limit than this; less is a sensor that says nothing.
+#: A device that computes draws more of its limit than this; if less, its sensor has no reading.
 _LEAST_POWER_SHARE, _BUSY_PERCENT = 0.03, 10.0
 
 _LONGEST_TEXT, _MOST_ITEMS = 400, 4096

@@ -56,7 +56,7 @@ def catalogue(name: str) -> Catalogue:
 
 _F, _D, _N = Severity.FATAL, Severity.DEGRADED, Severity.NOTE
 
-#: What the classes of Huawei's device plug-in say is to be done.
+#: Actions for the fault classes of Huawei's device plug-in.
 #: Source: Ascend/mind-cluster (22bb3d98), ascend-device-plugin, fault levels: restart the request, restart the business,
 #: reset the free NPU, reset the NPU, isolate it before or at once, watch its health.
 _ASCEND_CLASSES: Mapping[str, tuple[Severity, Action]] = {
@@ -69,7 +69,7 @@ _ASCEND_CLASSES: Mapping[str, tuple[Severity, Action]] = {
     "ManuallySeparateNPUCodes": (_F, Action.REPLACE),
     "SubHealthFaultCodes": (_D, Action.CHECK_CONFIG),
 }
-#: Codes that the plug-in leaves alone (`NotHandle`) by what they say: it leaves them to others, they are no less true.
+#: Texts of codes that the plug-in ignores (`NotHandle`): it leaves them to others, they are faults all the same.
 _WORDS: tuple[tuple[re.Pattern[str], Severity, Action], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), severity, action)
     for pattern, severity, action in (
@@ -96,7 +96,7 @@ def ascend(code: str) -> Fault:
     return Fault(key, f"{row['cause_en']} ({row['module']}, {key})", severity, action, table.source)
 
 
-#: What NVIDIA's catalogue of Xid codes says is to be done at once.
+#: Actions for the immediate recommendations of NVIDIA's catalogue of Xid codes.
 _XID_RESOLUTIONS: Mapping[str, tuple[Severity, Action]] = {
     "RESET_GPU": (_F, Action.RESET_DEVICE),
     "RESTART_BM": (_F, Action.REBOOT),

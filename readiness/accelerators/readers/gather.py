@@ -20,9 +20,9 @@ from readiness.isolation.task_supervisor import StartError, TaskEnd, TaskQueue, 
 VENDORS = frozenset(source.vendor for source in SOURCES) - {""}
 
 _ENTRY = "readiness.accelerators.readers.source_process:serve"
-#: How long one source may take for a look at all devices, and for all that it says of those that are asked for.
+#: Time limit of one source for a look at all devices, and for all fields of the requested ones.
 GLANCE_LIMIT_S, DETAIL_LIMIT_S = 2.0, 20.0
-#: The former where nobody waits at a terminal: tools that ask eight cards one after the other take seconds.
+#: The former without a terminal: tools that query eight cards one after the other take seconds.
 PATIENT_LIMIT_S = 15.0
 #: What a fresh interpreter without torch may take to start, on a busy host too.
 _START_LIMIT_S = 20.0

@@ -19,10 +19,10 @@ from readiness.accelerators.readers.contract import Reading, State
 from readiness.accelerators.readers.fault_codes import Severity as Severity  # noqa: PLC0414 - checks import this module alone
 from readiness.datamodel import Action
 
-#: A fault that a log names is of today for so long; later it is history, since nobody says what was done about it.
+#: Age up to which a fault in a log counts; an older one may have been repaired since.
 RECENT_S = 3600.0
 
-#: The actions that ask somebody to do something.
+#: The actions that require a person.
 ACTIONS = tuple(action for action in Action if action not in (Action.NONE, Action.ADD_HARDWARE))
 
 

@@ -225,7 +225,7 @@ def record_common(report: Report, text: str) -> None:
     report.record("temperatures_c", {"hbm": number(values.get("hbm temperature"))})
 
 
-#: What is asked of each chip beyond the table, and who understands the answer.
+#: Options that are queried of each chip beyond the table, with the parser of each answer.
 _DETAILS = {
     "board": record_board, "health": record_health, "ecc": record_ecc, "common": record_common, "memory": record_common,
 }  # fmt: skip

@@ -108,7 +108,7 @@ METRICS: Mapping[str, Meaning] = {
     "all_smi_gpu_temperature_celsius": Meaning("temperatures_c", "gpu"),
     "all_smi_gpu_power_consumption_watts": Meaning("power_w"), "all_smi_gpu_frequency_mhz": Meaning("clocks_mhz", "gpu"),
 }  # fmt: skip
-#: Metrics that say whether a device is well: the value that means so, and the word for every other.
+#: Metrics of device health: the value that means healthy, and the word for every other.
 _HEALTH: Mapping[str, tuple[float, str]] = {
     "npu_chip_info_health_status": (1.0, "unhealthy"), "gpu_health": (1.0, "unhealthy"),
     "DCGM_EXP_GPU_HEALTH_STATUS": (0.0, "unhealthy"),
