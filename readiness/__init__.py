@@ -7,10 +7,10 @@ the engine. Declare a check with `check`, its measurements with `Measure` (`Bett
 
 Imported when first used, since they need torch or start processes: `strict_precision` (no TF32 while something is
 compared), `unsupported_as_reason` (a refusal of the device as a reason), `Strictness` (how strictly results are
-compared), `fingerprint` (the bits of tensors as a number), `scratch` (a folder that goes with the check), `place`,
-`Placement` and `run_ranks` (groups of ranks), `host_of` (whose accelerator it is), `fault_counters`, `device_health`,
-`version_rules` and `workload_schema` (what drivers count, what is wrong with a device, which versions fit, what models
-call).
+compared), `fingerprint` (the bits of tensors as a number), `temp_dir` (a folder that is removed with the check),
+`place`, `Placement` and `run_ranks` (groups of ranks), `host_of` (whose accelerator it is), `fault_counters`,
+`device_health`, `version_rules` and `workload_schema` (what drivers count, what is wrong with a device, which versions
+fit, what models call).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from readiness.accelerators.readers import health as device_health
     from readiness.accelerators.remote_devices import host_of
     from readiness.distributed import Placement, place, run_ranks
-    from readiness.host.temp_dirs import scratch
+    from readiness.host.temp_dirs import scratch, temp_dir
     from readiness.numerics import Strictness, fingerprint
     from readiness.numerics.strict_precision import strict_precision
     from readiness.numerics.unsupported import unsupported_as_reason
@@ -61,6 +61,7 @@ __all__ = [
     "run_ranks",
     "scratch",
     "strict_precision",
+    "temp_dir",
     "unsupported_as_reason",
     "version_rules",
     "workload_schema",
@@ -78,6 +79,7 @@ _LAZY = {
     "run_ranks": "readiness.distributed",
     "scratch": "readiness.host.temp_dirs",
     "strict_precision": "readiness.numerics.strict_precision",
+    "temp_dir": "readiness.host.temp_dirs",
     "unsupported_as_reason": "readiness.numerics.unsupported",
     "version_rules": "readiness.accelerators",
     "workload_schema": "readiness.tracing",

@@ -74,11 +74,11 @@ def elastic(
     Labels: `store` (`own`: each round had a store of its own, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1; `shared`: torchrun
     did as it does by itself); `ranks`, `chips` and `world` as in `multichip.collectives`.
     """
-    from readiness import scratch
+    from readiness import temp_dir
     from readiness.probes.elastic import parent
     from readiness.probes.ranks_common.rank_check import placed
 
     placement = yield from placed(accelerator, ranks, here=True)
-    with scratch() as folder:
+    with temp_dir() as folder:
         limits = parent.Limits(start_s, limit_s, timeout_s)
         yield from parent.restarts(accelerator, placement, folder, tries=tries, limits=limits)

@@ -86,10 +86,10 @@ def recovery(accelerator: Accelerator, *, ranks: int = 0, patience_s: float = 30
     Labels: `mode` (`data parallel`, and `fully sharded` where the stack can); `broken` (what happened to a checkpoint);
     `from` and `to` (ranks that saved and ranks that loaded); `ranks`, `chips` and `world` as in `multichip.collectives`.
     """
-    from readiness import scratch
+    from readiness import temp_dir
     from readiness.probes.ranks_common.rank_check import placed
     from readiness.probes.recovery import parent
 
     placement = yield from placed(accelerator, ranks, here=accelerator.shared is None)
-    with scratch(accelerator.shared) as folder:
+    with temp_dir(accelerator.shared) as folder:
         yield from parent.RecoveryRun(accelerator, placement, folder, patience_s).recovery()

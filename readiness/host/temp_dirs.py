@@ -41,7 +41,7 @@ def bounded_file(name: str, most_bytes: int) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def scratch(within: Path | None = None) -> Iterator[Path]:
+def temp_dir(within: Path | None = None) -> Iterator[Path]:
     """Create a temporary folder, optionally within another one; it is removed at the end of the block.
 
     A small process of its own stands by for the case that this one does not come to that. Raises OSError.
@@ -64,6 +64,10 @@ def scratch(within: Path | None = None) -> Iterator[Path]:
         except subprocess.TimeoutExpired:
             helper.kill()
             helper.wait()
+
+
+#: The name of `temp_dir` in earlier versions, for checks of users.
+scratch = temp_dir
 
 
 def purged_prefix() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from readiness.host.temp_dirs import purge, scratch
+from readiness.host.temp_dirs import purge, temp_dir
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def is_empty_within(folder: Path, seconds: float) -> bool:
 
 
 def test_a_folder_is_there_and_then_gone(temporary: Path) -> None:
-    with scratch() as folder:
+    with temp_dir() as folder:
         (folder / "deep").mkdir()
         (folder / "deep" / "file").write_text("content")
         assert folder.parent == temporary
@@ -35,7 +35,7 @@ def test_a_folder_is_there_and_then_gone(temporary: Path) -> None:
 
 def test_an_error_leaves_nothing(temporary: Path) -> None:
     def fail() -> None:
-        with scratch() as folder:
+        with temp_dir() as folder:
             (folder / "file").touch()
             raise ArithmeticError
 
@@ -47,7 +47,7 @@ def test_an_error_leaves_nothing(temporary: Path) -> None:
 def child(ready: int) -> None:
     """A process that makes a folder, says so, and never comes to the end; it has a child that holds what it held."""
     try:
-        with scratch() as folder:
+        with temp_dir() as folder:
             (folder / "file").touch()
             grandchild = os.fork()
             if grandchild == 0:
