@@ -43,6 +43,7 @@ def tried(row: catalogue.Row, dtypes: Sequence[str], *, sound: bool = False) -> 
         from readiness.numerics.strict_precision import strict_precision
         from readiness.probes.operators import opinfo
         from readiness.probes.operators.opinfo_trial import OpInfoTrials, TrialOptions
+        from readiness.probes.operators.sweep_worker import _try
         from readiness.simulator import fault_counts
 
         counts: list[int] = []
@@ -59,7 +60,7 @@ def tried(row: catalogue.Row, dtypes: Sequence[str], *, sound: bool = False) -> 
                     if not entries[index].claims(dtype):
                         continue
                     kind = "float" if dtype.is_floating_point else "other"
-                    found = trials.run(entries[index], dtype, full_variants=whole[kind])
+                    found = _try(trials, entries[index], dtype, whole[kind], gradients=True, offsets=True)
                     whole[kind] = False
                     if found.outcome.value not in CLEAN:
                         name = str(dtype).removeprefix("torch.")
