@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from readiness.accelerators.base import Accelerator
 from readiness.numerics.unsupported import is_unsupported
-from readiness.probes.driver.lifecycle import trim_heap, growth_per_step, own_bytes, used_bytes
+from readiness.probes.driver.lifecycle import growth_per_step, own_bytes, trim_heap, used_bytes
 
 Tensor = torch.Tensor
 
