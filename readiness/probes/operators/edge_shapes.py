@@ -252,7 +252,7 @@ def _selected_extremes(factory: InputFactory) -> Calls:
 
 def _chosen_extremes(factory: InputFactory) -> Calls:
     if _whole(factory):
-        yield EXTREME, (factory.indices(2, 9, EDGE).bool(), factory.extremes(9, EDGE), factory.extremes(9, EDGE))
+        yield EXTREME, (factory.extremes(9, EDGE), factory.indices(2, 9, EDGE).bool(), factory.extremes(9, EDGE))
 
 
 def _counted_from_extremes(factory: InputFactory) -> Calls:

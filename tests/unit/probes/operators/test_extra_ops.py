@@ -68,8 +68,9 @@ def test_constant_numbers_fail_as_random(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
 def test_each_hard_size_is_one_that_the_cpu_can_do(name: str, dtype: torch.dtype) -> None:
     entry = ENTRIES[name]
-    made = list(edge_shapes.of(name, dtype, gradients=dtype.is_floating_point)) if entry.claims(dtype) else []
-    assert made or not entry.claims(dtype)
+    made = list(edge_shapes.of(name, dtype, gradients=entry.claims_backward(dtype))) if entry.claims(dtype) else []
+    everywhere = {name for names in edge_shapes._MAKERS.values() for name in names}
+    assert made or not entry.claims(dtype) or name not in everywhere
     refused = []
     for sample in made:
         assert sample.label
@@ -80,6 +81,12 @@ def test_each_hard_size_is_one_that_the_cpu_can_do(name: str, dtype: torch.dtype
         except (RuntimeError, IndexError) as problem:
             refused.append(f"{sample.label}: {problem}")
     assert len(refused) < max(len(made), 1), refused
+
+
+def test_each_further_call_is_made_in_some_dtype() -> None:
+    for maker, names in edge_shapes._FURTHER.items():
+        made = [list(maker(edge_shapes.InputFactory(dtype, False))) for dtype in (torch.float32, torch.int64)]
+        assert any(made), names
 
 
 def test_core_names_are_entries() -> None:
