@@ -47,7 +47,7 @@ def tried(row: catalogue.Row, dtypes: Sequence[str], *, sound: bool = False) -> 
         from readiness.simulator import fault_counts
 
         counts: list[int] = []
-        fault_counts.add = lambda _, times: counts.append(times)
+        fault_counts.add = lambda position, times: counts.append(times)
         torch.set_num_threads(1)
         accelerator = Accelerator(sim.facts(which)[0], accelerators.stack("sim"), seed=7)
         trials = OpInfoTrials(accelerator, lambda *_: None, TrialOptions(1, Strictness(2.0, 10.0, 1.0, 1.0)))

@@ -36,7 +36,7 @@ def test_one_value_in_every_place_gives_two_results(override: Override) -> None:
     """In float64 too: no reference sees it."""
 
     def wrong(x: torch.Tensor) -> torch.Tensor:
-        result = x * torch.special.expit(x)
+        result: torch.Tensor = x * torch.special.expit(x)
         if x.numel() == 67:
             result[-3:] *= 1.01
         return result
@@ -103,7 +103,8 @@ def test_what_refuses_a_relation_is_not_blamed_for_it(override: Override) -> Non
     def refusing(x: torch.Tensor) -> torch.Tensor:
         if x.numel() == 67:
             raise RuntimeError("no such size")
-        return x * torch.special.expit(x)
+        result: torch.Tensor = x * torch.special.expit(x)
+        return result
 
     override("silu", refusing)
     assert tried("nn.functional.silu").outcome.clean
