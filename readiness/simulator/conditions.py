@@ -168,7 +168,7 @@ def _has(tensor: torch.Tensor, test: Callable[[torch.Tensor], torch.Tensor]) -> 
 
 
 def _readable(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor in a dtype that PyTorch can compare, if it has one byte."""
+    """Return the tensor, 8-bit floats as float32, since PyTorch does not compare those."""
     return tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor.detach()
 
 
