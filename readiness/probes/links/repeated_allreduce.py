@@ -28,7 +28,7 @@ SMALL, LARGE, LARGE_EVERY = 1024, 65536, 4
 #: Sets of inputs that take turns, so that a result left over from the call before is seen.
 VARIANTS = 4
 #: Sums between two exchanges of the ranks; one of them by all ranks for so many by two.
-MOST_AT_ONCE, WORLD_EVERY = 48, 12
+MOST_AT_ONCE, ALL_RANKS_EVERY = 48, 12
 #: Share of the speed kept below which more is tried, and for how long.
 DOUBTFUL_SHARE, DOUBT_S = 0.6, 8.0
 
@@ -81,7 +81,7 @@ class RepeatedAllReduce:
         for subgroups in rounds(self.context.world_size):
             everyone = len(subgroups[0]) == self.context.world_size > 2
             own_subgroup = next((subgroup for subgroup in subgroups if self.context.rank in subgroup), None)
-            yield from self._several(own_subgroup, -(-at_once // WORLD_EVERY) if everyone else at_once, small, large)
+            yield from self._several(own_subgroup, -(-at_once // ALL_RANKS_EVERY) if everyone else at_once, small, large)
 
     def _again_if_slow(self, small: list[Block], large: list[Block]) -> Iterator[Report]:
         """Continue if sums seem slower than at first: a slow link stays slow, a busy host does not."""
