@@ -234,9 +234,9 @@ def test_a_simulated_chip_is_marked_first_and_beside_each_verdict() -> None:
     assert "imulated" not in render("table", build.everything())
 
 
-def test_what_the_instrument_could_see_stands_at_the_end() -> None:
-    entry = section(render("table", build.simulated()), "WHAT THE CHECKS COULD DETECT")
+def test_the_rehearsal_is_the_last_section() -> None:
+    entry = section(render("table", build.simulated()), "SELF-TEST: PLANTED DEFECTS THAT THE CHECKS DETECTED")
     assert "  caught        2 of 3 kinds of defect, 2 of 4 planted defects" in entry
     assert "although claimed: link-flap (by multichip.collectives)" in entry
     assert "1 over 3 healthy runs: parity.matmul" in entry
-    assert "COULD DETECT" not in render("table", build.everything())
+    assert "SELF-TEST" not in render("table", build.everything())
