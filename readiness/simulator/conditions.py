@@ -29,19 +29,26 @@ def compiled(when: Condition) -> Callable[[Call], bool]:
     on_tensors = tuple(_on_tensors(when))
     on_values = _on_values(when)
 
-    def meets(call: Call) -> bool:
-        if not all(test(call) for test in on_call):
-            return False
+    def of_arguments(call: Call) -> bool:
         for name in when.of:
             tensors = list(tensors_in([call.device_argument(name)]))
             if not tensors or not all(test(tensors) for test in on_tensors):
                 return False
             if on_values is not None and not on_values([call.argument(name)]):
                 return False
+        return True
+
+    def meets(call: Call) -> bool:
+        for test in on_call:
+            if not test(call):
+                return False
         if when.of:
-            return True
-        if on_tensors and not all(test(call.tensors or call.outputs()) for test in on_tensors):
-            return False
+            return of_arguments(call)
+        if on_tensors:
+            tensors = call.tensors or call.outputs()
+            for about in on_tensors:
+                if not about(tensors):
+                    return False
         return on_values is None or on_values(call.read())
 
     return meets

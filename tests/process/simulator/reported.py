@@ -1,8 +1,8 @@
 """The operator sweep on reported defects, without the rest of a run: `python -m tests.process.simulator.reported [ID ...]`.
 
-Each row of missed_defects.toml that the sweep ought to see is planted, and the row's operators are tried on that chip in
-one process, as the sweep tries them: quick enough to try a condition, or a new trial of the sweep, by hand. What judges
-in earnest is `python -m tests.process.simulator.catalogue`.
+Each row of missed_defects.toml that the sweep ought to see (or of the catalogue, where it is named) is planted, and its
+operators are tried on that chip in one process, as the sweep tries them: quick enough to try a condition, or a new trial
+of the sweep, by hand. What judges in earnest is `python -m tests.process.simulator.catalogue`.
 """
 
 from __future__ import annotations
@@ -80,14 +80,15 @@ def tried(row: catalogue.Row, dtypes: Sequence[str], *, sound: bool = False) -> 
 def main(ids: Sequence[str]) -> int:
     """Print what became of each row, in the usual dtypes and in the further ones; 1 where one was missed in all of them."""
     missed = 0
-    for row in catalogue.rows(catalogue.REPORTED):
+    table = catalogue.rows(catalogue.REPORTED) + (catalogue.rows() if ids else [])
+    for row in table:
         if not row.operators or (ids and row.id not in ids):
             continue
         caught = False
         for name, dtypes in (("usual", USUAL), ("further", FURTHER)):
             told, acted = tried(row, dtypes)
             here = set(told) - set(tried(row, dtypes, sound=True)[0]) if told else set()
-            caught |= bool(here)
+            caught = bool(here)
             word = "caught" if here else "missed" if acted else "did not act"
             print(f"{row.id}\t{name}\t{word}\tacted {acted}\t{'; '.join(sorted(here))[:400]}", flush=True)
             if caught:
