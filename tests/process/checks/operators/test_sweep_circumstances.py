@@ -39,12 +39,12 @@ def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",)
         (defect("wrong-layout", "layout::strided"), "to", "on a transposed input: output 0 has strides"),
         (defect("ignore-argument", "std*", options={"argument": "correction"}), "std", "error"),
         (defect("zero-result", "addmm.out"), "addmm", "with strided memory to write to"),
-        (defect("unwritten", "add_.Tensor", noncontiguous=True, of="self"), "add", "in place on a view"),
+        (defect("unwritten", "add_.Tensor", noncontiguous=True, of=["self"]), "add", "in place on a view"),
         (defect("wrong-operator", "nanmedian*", options={"operator": "median"}), "nanmedian", "on NaN"),
         (defect("zero-result", "native_layer_norm_backward", argument={"output_mask": "[False, True, True]"}),
          "nn.functional.layer_norm", "where only tensor 1 and 2 of 3 requires a gradient"),
         (defect("wrong-result", "mm", severity=0.5, rows_over=32768), "mm", "on 65537 rows"),
-        (defect("wrong-result", "convolution", severity=0.5, multiple_of=32, dimension=1, of="input"),
+        (defect("wrong-result", "convolution", severity=0.5, multiple_of=32, dimension=1, of=["input"]),
          "nn.functional.conv2d", "of 32 channels"),
         (defect("wrong-result", "prod*", severity=0.5, numel_under=71), "prod", "error"),
         (defect("crash", "_assert_async*"), "_assert_async", "the process died by"),
@@ -85,9 +85,10 @@ def test_a_healthy_chip_shows_none_of_these_faults() -> None:
             "nn.functional.conv2d", "_assert_async", "optim.*", "amp.unscale", "*.statistics", "_foreach_*",
             "attention.*", "randperm", "_grouped_mm", "nn.functional.scaled_dot_product_attention")  # fmt: skip
     found = on_sim(chip(), *only, dtypes=("float32", "bfloat16"))
-    assert {outcome for outcome, _ in found.values()} <= {"cannot be judged"}
+    assert {outcome for outcome, _ in found.values()} <= {"cannot be judged", "known defect"}
     assert set(found) <= {
-        "amp.unscale", "attention.cudnn", "attention.efficient", "optim.SGD.fused", "optim.SGD.fused.found_inf",
+        "amp.unscale", "attention.cudnn", "attention.efficient", "nn.functional.layer_norm", "optim.SGD.fused",
+        "optim.SGD.fused.found_inf",
     }  # fmt: skip
 
 
