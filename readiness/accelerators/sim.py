@@ -29,6 +29,9 @@ class Sim(Stack):
     unsupported_modes: Mapping[str, str] = dict.fromkeys(
         ("fsdp", "hsdp", "fsdp+tensor", "fsdp+expert"),
         "fully_shard resizes storages, which the simulator does not support: not a finding about a chip",
+    ) | dict.fromkeys(
+        ("ddp-static", "ddp-unused"),
+        "a map of used parameters lies in pinned memory, for which the simulator has no hooks: not a finding about a chip",
     )
 
     def discover(self) -> Iterator[AcceleratorFacts]:

@@ -506,3 +506,11 @@ def test_slow_links_of_every_kind_do_not_stop_a_pipeline(number: int, on_simulat
     evidence = on_simulated_chips("multichip.parallelism", slow, modes=["pipeline-1f1b"], optimizers=["sgd"])
     assert value(evidence, "completed") == 1, evidence.rows
     assert value(evidence, "loss_difference") < 1e-5
+
+
+def test_a_simulated_chip_is_not_blamed_for_what_the_simulator_lacks(on_simulated_chips: Simulated) -> None:
+    modes = ["ddp-accumulating", "ddp-static", "ddp-unused"]
+    evidence = on_simulated_chips("multichip.parallelism", machine(chips=2), modes=modes, optimizers=["sgd"], steps=2)
+    assert failed(evidence) == set()
+    assert values(evidence, "supported", mode="ddp-unused") == values(evidence, "supported", mode="ddp-static") == []
+    assert values(evidence, "supported", mode="ddp-accumulating") == [1]
