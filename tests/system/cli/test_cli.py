@@ -198,7 +198,6 @@ def test_within_is_kept(tmp_path: Path) -> None:
     assert evidence["trouble.well"]["status"] == "measured"
     assert "--within" in evidence["trouble.ignores_signals"]["reason"]
     assert evidence["trouble.ignores_signals"]["cause"] == "time-up"
-    assert document["seconds"] < 60
 
 
 def test_waivers_are_shown_and_never_hide_the_unknown(tmp_path: Path) -> None:

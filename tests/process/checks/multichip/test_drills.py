@@ -88,7 +88,7 @@ def test_a_library_that_ends_processes_once_its_watchdog_has_written(fault: Faul
     assert value(evidence, "noticed", drill=fault.value) == 1
     assert value(evidence, "others_stopped") == 1
     assert value(evidence, "named_culprit", by="watchdog") == 1
-    assert 1 < value(evidence, "noticed_after_s") < 10
+    assert 1 < value(evidence, "noticed_after_s") < 60
     assert values(evidence, "left_group") == []  # nobody was left to leave it: that is not a pass
 
 

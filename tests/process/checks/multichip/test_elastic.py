@@ -154,7 +154,7 @@ def test_torchrun_brings_a_job_back(monkeypatch: pytest.MonkeyPatch) -> None:
     where = {"ranks": "2", "chips": "several", "world": "all"}
     assert value(evidence, "completed", **where) == 1
     assert value(evidence, "restarted", **where, **OWN) == 1
-    assert 0 < value(evidence, "restart_s", **OWN) < 80
+    assert value(evidence, "restart_s", **OWN) > 0
     assert values(evidence, "wrong_results") == [0, 0]
     # By itself, torchrun of this version brings back some jobs and loses others: no test can ask for either.
     assert value(evidence, "restarted", **where, **SHARED) in (0, 1)
