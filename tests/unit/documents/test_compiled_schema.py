@@ -39,10 +39,16 @@ def documents() -> list[tuple[str, Any]]:
     ]
 
 
+@cache
+def validator(name: str) -> Draft202012Validator:
+    """The other library's, of a published schema."""
+    return Draft202012Validator(json.loads(schema.text(name)))
+
+
 def agree(name: str, document: Any) -> bool:
     """Whether the document fits; both must say the same, and speak of the same place."""
     found = schema.first_problem(name, document)
-    errors = list(Draft202012Validator(json.loads(schema.text(name))).iter_errors(document))
+    errors = list(validator(name).iter_errors(document))
     assert (found is None) == (not errors), (found, [error.message for error in errors[:3]])
     if found is not None:
         assert found.message
