@@ -70,7 +70,7 @@ def inside(which: Chip, function: Callable[[], Json], *, number: int = 0, seed: 
 @cache
 def _prepared() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["readiness.simulator.install"])
+    context.set_forkserver_preload(["tests.support.prepared_simulator"])
     return context
 
 
