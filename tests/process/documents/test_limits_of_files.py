@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.paths import RESOURCES, ROOT
+from tests.support.command_server import command_server
+from tests.support.paths import RESOURCES
 
 #: What a command may take on a file of the largest size, in seconds of a processor and bytes of address space.
 MOST_CPU_S, MOST_BYTES = 60, 5 * 2**30
@@ -39,15 +38,13 @@ TOML: dict[str, tuple[Callable[[], str], str]] = {
 
 
 def in_bounds(code: str, *arguments: str) -> str:
-    """What code in another interpreter prints, which is killed where it takes more than a file of this size is worth."""
-
-    def bound() -> None:
-        resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S))
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], preexec_fn=bound, capture_output=True, text=True, check=False, cwd=ROOT
+    """What code in another process prints, which is killed where it takes more than a file of this size is worth."""
+    bounded = (
+        "import resource\n"
+        f"resource.setrlimit(resource.RLIMIT_CPU, ({MOST_CPU_S}, {MOST_CPU_S}))\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({MOST_BYTES}, {MOST_BYTES}))\n" + code
     )
+    done = command_server(torch=False).run(bounded, arguments, os.environ, timeout_s=250)
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
     return done.stdout
 
@@ -149,15 +146,15 @@ def test_ten_thousand_accelerators_are_judged_and_reported(tmp_path: Path) -> No
     (tmp_path / "a.json").write_text(json.dumps(document, indent=1))
     (tmp_path / "subset.toml").write_text(SUBSET)
     code = "import sys; from readiness.__main__ import main; sys.argv = ['readiness', *sys.argv[1:]]; main()"
-    messages = in_bounds(code, "report", str(tmp_path / "a.json"), *(f"-f{name}={tmp_path / name}" for name in FORMATS))
-    assert f"{MANY} accelerators" in messages or "cuda:0 to cuda:9999" in messages
-    for name in FORMATS:
-        assert (tmp_path / name).stat().st_size > 50
     messages = in_bounds(
         code, "judge", str(tmp_path / "a.json"), "-q", f"--profile={tmp_path / 'subset.toml'}", f"-fjson={tmp_path / 'b.json'}"
     )
     assert "READY 100..100" in messages
-    assert "READY 100..100" in in_bounds(code, "report", str(tmp_path / "b.json"), "-q")
+    messages = in_bounds(code, "report", str(tmp_path / "b.json"), *(f"-f{name}={tmp_path / name}" for name in FORMATS))
+    assert "READY 100..100" in messages
+    assert f"{MANY} accelerators" in messages or "cuda:0 to cuda:9999" in messages
+    for name in FORMATS:
+        assert (tmp_path / name).stat().st_size > 50
 
 
 FORMATS = ("junit", "markdown", "line")
