@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.command_server import command_server
 from tests.support.paths import ROOT
 
 FOLDER = Path(__file__).parent
@@ -101,12 +102,16 @@ def digests() -> dict[str, str]:
 
 def assess(machine: str, profile: str, file: Path) -> dict[str, Any]:
     """The assessment of a shipped simulated machine, whatever its verdict. Takes seconds under `smoke`, minutes under `general`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "readiness", "run", "--device", f"sim:{machine}", "--profile", profile, "--seed", str(SEED),
-         "-f", f"json={file}"],
-        capture_output=True, text=True, check=False, cwd=ROOT, timeout=1800, stdin=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(file.parent), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-    )  # fmt: skip
+    arguments = ["run", "--device", f"sim:{machine}", "--profile", profile, "--seed", str(SEED), "-f", f"json={file}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(file.parent), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    server = command_server(torch=True)
+    if server.can(arguments, environment):
+        done = server.run("from readiness.__main__ import main; main()", arguments, environment, timeout_s=1800)
+    else:
+        done = subprocess.run(
+            [sys.executable, "-m", "readiness", *arguments],
+            capture_output=True, text=True, check=False, cwd=ROOT, timeout=1800, stdin=subprocess.DEVNULL, env=environment,
+        )  # fmt: skip
     assert done.returncode in (0, 1, 3), done.stderr
     return dict(json.loads(file.read_text()))
 
