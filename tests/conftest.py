@@ -11,6 +11,8 @@ import compileall
 import gc
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -25,14 +27,50 @@ settings.register_profile("readiness", deadline=None, derandomize=bool(os.enviro
 settings.load_profile("readiness")
 
 
+#: The files that take longest, longest first: begun last, they would leave one process at work and the others idle.
+LONGEST = (
+    "system/test_goldens.py", "process/checks/operators/test_another_arithmetic.py", "process/checks/multichip/test_links.py",
+    "process/checks/multichip/test_elastic.py", "process/checks/multichip/test_parallelism.py", "process/documents/test_limits_of_files.py",
+    "process/checks/operators/test_workload.py", "process/checks/multichip/test_recovery.py", "process/engine/test_stress.py",
+    "system/hosts/test_other_hosts.py", "process/checks/multichip/test_bandwidth.py", "process/simulator/test_several_chips.py",
+    "system/cli/test_cli.py", "process/checks/multichip/test_drills.py", "process/checks/multichip/test_integrity.py",
+)  # fmt: skip
+_BYTECODE = pytest.StashKey[bool]()
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compile readiness once for the hundreds of interpreters that import it, where they are told to keep nothing compiled."""
-    if sys.dont_write_bytecode and not hasattr(session.config, "workerinput"):
-        for folder in ("readiness", "checks", "reports", "tests/support"):
-            compileall.compile_dir(ROOT / folder, quiet=2)
+    """Compile readiness and tests once, also where interpreters are told to keep nothing compiled: hundreds import it."""
+    session.config.stash[_BYTECODE] = sys.dont_write_bytecode
+    if sys.dont_write_bytecode:
+        sys.dont_write_bytecode = False  # until all tests are collected: pytest keeps what it makes of their assertions
+        if not hasattr(session.config, "workerinput"):
+            for folder in ("readiness", "checks", "reports", "tests/support"):
+                compileall.compile_dir(ROOT / folder, quiet=2)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, each begins with long ones: xdist gives each as many, in this order."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        items[:] = dealt(items, [ROOT / "tests" / file for file in LONGEST], workers)
+
+
+def dealt(items: Sequence[pytest.Item], files: Sequence[Path], workers: int) -> list[pytest.Item]:
+    """The items so that each of so many equal parts begins with the items of some of these files; the first are the first's."""
+    long = [[item for item in items if item.path == file] for file in files]
+    rest = [item for item in items if item.path not in files]
+    found: list[pytest.Item] = []
+    for worker in range(workers):
+        whole = (len(items) - len(found)) // (workers - worker)
+        first = [item for share in long[worker::workers] for item in share]
+        more = max(0, whole - len(first))
+        found += first + rest[:more]
+        rest = rest[more:]
+    return found + rest
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Keep what is there by now out of every garbage collection: of this process, and of those that are forked from it."""
+    sys.dont_write_bytecode = session.config.stash[_BYTECODE]
     gc.collect()
     gc.freeze()
