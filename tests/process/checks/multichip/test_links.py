@@ -79,12 +79,13 @@ def test_healthy_ranks_are_right_and_uninterrupted(seed: int, number: int) -> No
 
 def test_blocks_grow_until_their_start_is_a_small_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links_rank, "LONG_ENOUGH_S", 10.0)
-    evidence = checked(chips(3), most_mib=16.1)
-    assert {row["bytes"] for row in evidence.rows if "link" in row} == {16 * 2**20}
+    sizes: dict[str, Any] = {"block_mib": 2**-5, "most_mib": 2.1}
+    evidence = checked(chips(3), **sizes)
+    assert {row["bytes"] for row in evidence.rows if "link" in row} == {2**21}  # twice eightfold
     assert value(evidence, "completed") == 1
     assert value(evidence, "wrong_elements", op="send_recv") == 0
     monkeypatch.setattr(links_rank, "LONG_ENOUGH_S", 0.0)
-    assert {row["bytes"] for row in checked(chips(3), most_mib=16.1).rows if "link" in row} == {2**18}
+    assert {row["bytes"] for row in checked(chips(3), **sizes).rows if "link" in row} == {2**15}
 
 
 def test_ranks_on_one_chip_have_no_links_to_compare() -> None:
@@ -95,8 +96,8 @@ def test_ranks_on_one_chip_have_no_links_to_compare() -> None:
 
 def test_one_wrong_sum_in_five_hundred_names_call_and_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     spoil("all_reduce", 2, lambda call, tensor: call % 500 == 0 and tensor[5].add_(1), monkeypatch)
-    evidence = checked(repeats=1200)
-    assert value(evidence, "wrong_elements", op="all_reduce") >= 2  # how many calls fit into the time differs
+    evidence = checked(repeats=700)
+    assert value(evidence, "wrong_elements", op="all_reduce") >= 1  # how many calls fit into the time differs
     assert value(evidence, "wrong_elements", op="send_recv") == 0
     reasons = about(evidence, "wrong_elements")
     assert "rank 2 (cpu:2), all_reduce number 500" in reasons

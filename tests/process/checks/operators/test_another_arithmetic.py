@@ -44,9 +44,8 @@ ARITHMETIC = pytest.mark.parametrize("other", [arithmetic.wider, arithmetic.reve
 
 @ARITHMETIC
 def test_the_core_of_the_catalogue(other: Callable[..., Any]) -> None:
-    reason, poor, judged, changed = blamed(
-        other, "operators.sweep", 1, catalogue="core", dtypes=("float32", "bfloat16")
-    )  # fmt: skip
+    """In float32; the whole catalogue, with the core in it, is swept in 16 bits too."""
+    reason, poor, judged, changed = blamed(other, "operators.sweep", 1, catalogue="core", dtypes=("float32",))
     assert (reason, poor) == (None, [])
     assert judged > 120
     assert changed >= 1

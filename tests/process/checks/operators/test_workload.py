@@ -90,7 +90,8 @@ def test_skipped_sizes_are_extrapolated_from_the_devices_speed() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", ["qwen3-8b", "qwen3-235b-a22b", "deepseek-v3", "llama-3.1-8b"])
 def test_no_false_alarm_on_a_whole_model(workload: str) -> None:
-    evidence = run_check("operators.workload", workload=workload, budget_s=200.0, large_s=10.0)
+    large_s = 10.0 if workload == "deepseek-v3" else 2.0  # it has most kinds of operators; as large as the time allows is one code for all
+    evidence = run_check("operators.workload", workload=workload, budget_s=200.0, large_s=large_s)
     assert outcomes(evidence) == {}
     assert value(evidence, "obstacles", phase="training", dtype="all", extent="all") == 0
     assert value(evidence, "unjudged", phase="training", dtype="all") == 0
