@@ -1,7 +1,7 @@
 """Names of all calls that reach the simulated device, to refuse defects that could never act. Needs no torch to read.
 
 The names of PyTorch's operators and of their arguments stand in operator_names.txt, a line each. `python -m
-readiness.simulator.operator_names > FILE` writes it anew for the PyTorch that is installed. A line that begins with `-`
+readiness.simulator.operator_table > FILE` writes it anew for the PyTorch that is installed. A line that begins with `-`
 is an operator that PyTorch takes apart before it reaches a device.
 """
 
@@ -61,42 +61,3 @@ def matching(glob: str) -> Iterator[str]:
             yield glob
         return
     yield from (name for name in known() if fnmatchcase(name, glob))
-
-
-def lines() -> Iterator[str]:
-    """Return the lines of the file for the installed PyTorch."""
-    import torch
-
-    from readiness.simulator import collectives, composites, kernels
-
-    def registered(key: str) -> set[str]:
-        return set(torch._C._dispatch_get_registrations_for_dispatch_key(key))
-
-    composite = ("CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional", "CompositeImplicitAutograd")
-    apart = {name for key in composite for name in registered(key)}
-    here = {name for name in registered("CPU") if name.startswith("aten::")}
-    own = {f"aten::{name}" for name in (*kernels.METADATA, *kernels.OWN)}
-    here |= {"aten::convolution", "aten::convolution_backward"} | {f"aten::{name}" for name in kernels.list_operators()}
-    every = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::")}
-    here |= every - apart  # without a kernel anywhere: the device is asked all the same
-    here -= own | {f"aten::{name}" for name in composites.NAMES}
-    yield f"# torch {torch.__version__.partition('+')[0]}"
-    for name in sorted(here | {f"c10d::{name}" for name in collectives.NAMES}):
-        arguments = _arguments(name)
-        if arguments is not None:
-            yield f"{name} {' '.join(arguments)}".rstrip()
-    for name in sorted(registered("AutocastCPU")):
-        if name.startswith("aten::"):
-            yield f"autocast::{name.removeprefix('aten::')}"
-    yield from sorted(f"-{name}" for name in every - here)
-
-
-def _arguments(name: str) -> list[str] | None:
-    from readiness.simulator.call import Call
-
-    schema = Call(name, [], {}).schema
-    return None if schema is None else [argument.name for argument in schema.arguments]
-
-
-if __name__ == "__main__":
-    print("\n".join(lines()))

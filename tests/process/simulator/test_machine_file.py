@@ -409,12 +409,12 @@ def test_what_libraries_call_their_operators_is_nobodys_business_here(tmp_path: 
 def test_the_table_of_operators_is_that_of_the_installed_pytorch() -> None:
     import torch
 
-    from readiness.simulator import operator_names
+    from readiness.simulator import operator_names, operator_table
 
     written = Path(operator_names.__file__).with_name("operator_names.txt").read_text().splitlines()
     if written[0] != f"# torch {torch.__version__.partition('+')[0]}":
         pytest.skip(f"the table is of {written[0]}, installed is {torch.__version__}")
-    assert written == list(operator_names.lines()), "python -m readiness.simulator.operator_names writes it anew"
+    assert written == list(operator_table.lines()), "python -m readiness.simulator.operator_table writes it anew"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
