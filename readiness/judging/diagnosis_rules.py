@@ -245,7 +245,7 @@ RULES = (
     ),
     Rule(
         "memory-small", ("driver.memory usable_gib how=reported",),
-        "It has less memory than the model needs: {about}",
+        "It has less memory than the model needs",
         "Take an accelerator with more memory, or share the model among more of them.",
         Action.ADD_HARDWARE,
     ),
@@ -377,7 +377,7 @@ RULES = (
     ),
     Rule(
         "chips-few", ("multichip.world chips",),
-        "There are fewer chips than the model needs: {about}",
+        "There are fewer chips than the model needs",
         "Assess a machine with as many chips as the profile asks for, or several hosts (--host).",
         Action.ADD_HARDWARE,
     ),

@@ -45,10 +45,10 @@ class Format:
     description: str
     suffix: str
     render: Callable[..., str]
-    pieces: Callable[..., Iterator[str]] | None
     takes: frozenset[str]
     commands: bool = False
     appends_to: str | None = None
+    pieces: Callable[..., Iterator[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from readiness.profile import loader
 from readiness.rendering import formats
 from tests.support import checks
 from tests.support.command_line import readiness
+from tests.support.pages import without_tools
 from tests.support.paths import ROOT
 
 README = ROOT / "README.md"
@@ -252,3 +253,13 @@ def test_the_engines_files_stay_readable() -> None:
 def test_the_modules_that_the_command_line_needs_know_no_family() -> None:
     assert not {name for name in vars(runner) if name in ("catalogue", "ranks", "parity", "driver")}
     assert check_registry.discover().keys() == checks().keys()
+
+
+def test_the_example_of_a_comparison_is_small_and_names_nobody() -> None:
+    page = (ROOT / "docs" / "examples" / "comparison.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < 1_000_000
+    assert (ROOT / "docs" / "examples" / "comparison.png").stat().st_size < 200_000
+    without_tools(page)  # it is of this version's templates
+    for use, machines in (("To train", "h20-as-reported"), ("To serve", "h20-as-reported or ascend-as-reported")):
+        assert f"<h2>{use}</h2>\n<p class=\"answer\">{machines}</p>" in page
+    assert not re.search(r"/(?:tmp|home|root|work)/|-generic|-amd64|hostname", page)

@@ -334,3 +334,29 @@ def test_every_format_renders_every_assessment_as_utf8_text(name: str, made: Any
     assert text.endswith("\n")
     assert text.strip()
     assert render(name, made()) == text  # nothing depends on the clock or on hashing
+
+
+# ---------------------------------------------------------------------------------------------------------- part by part
+
+
+def test_a_format_that_yields_parts_writes_the_same_into_a_file(tmp_path: Path) -> None:
+    made = [ASSESSMENT, build.nothing(), build.interrupted(), build.hostile()]
+    in_parts = {name for name, format_ in formats().items() if format_.pieces is not None}
+    assert in_parts == {"ctrf"}
+    for number, assessment in enumerate(made):
+        file = tmp_path / f"{number}.json"
+        write(Request("ctrf", file), assessment, False, io.StringIO())
+        assert file.read_text() == render("ctrf", assessment)
+        json.loads(file.read_text())
+
+
+def test_of_a_report_that_fails_in_the_middle_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pieces(assessment: Any) -> Any:
+        yield "half"
+        raise KeyError("mine")
+
+    broken = Format("ctrf", "d.", ".json", lambda *_, **__: "", frozenset(), pieces=pieces)
+    monkeypatch.setattr(rendering_formats, "formats", lambda: {"ctrf": broken})
+    with pytest.raises(InternalError, match="KeyError"):
+        write(Request("ctrf", tmp_path / "a.json"), ASSESSMENT, False, io.StringIO())
+    assert list(tmp_path.iterdir()) == []
