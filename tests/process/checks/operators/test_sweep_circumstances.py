@@ -27,7 +27,7 @@ def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",)
             str(row["operator"]): [str(row["outcome"]), str(row["detail"])] for row in evidence.rows if row.get("outcome", "summary") != "summary"
         }
 
-    found: dict[str, list[str]] = inside(which, run)
+    found: dict[str, list[str]] = inside(which, run, limit_s=240.0)
     return found
 
 
