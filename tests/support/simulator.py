@@ -40,7 +40,7 @@ class DiedError(Exception):
         self.code = code
 
 
-def inside(which: Chip, function: Callable[[], Json], *, number: int = 0, seed: int = 7, limit_s: float = 60.0) -> Json:
+def inside(which: Chip, function: Callable[[], Json], *, number: int = 0, seed: int = 7, limit_s: float = 240.0) -> Json:
     """What a function returns (as JSON) in a process of its own in which the chip is the device `sim:0`.
 
     Raises AssertionError with the other side's traceback, DiedError where it died, TimeoutError where it did not end.
