@@ -18,7 +18,7 @@ def test_every_test_is_dealt_once_and_long_ones_first(workers: int, others: int)
     long = [Path(f"long{number}") for number in range(5)]
     items: list[Any] = [SimpleNamespace(path=Path(f"other{number}"), number=number) for number in range(others)]
     items += [SimpleNamespace(path=path, number=number) for path in long for number in range(3)]
-    found = dealt(items, long, workers)
+    found: list[Any] = dealt(items, long, workers)
     assert sorted(map(id, found)) == sorted(map(id, items))
     if others == 400:
         share = len(items) // workers

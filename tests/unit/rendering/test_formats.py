@@ -316,7 +316,7 @@ def test_a_report_that_fails_is_our_fault_and_costs_itself_only(monkeypatch: pyt
     def broken(*_: Any, **__: Any) -> str:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setitem(formats(), "line", Format("line", "x.", ".txt", broken, None, frozenset()))
+    monkeypatch.setitem(formats(), "line", Format("line", "x.", ".txt", broken, frozenset()))
     stream = io.StringIO()
     with pytest.raises(InternalError, match="'line' failed: ZeroDivisionError: oh"):
         rendering_formats.write_all([Request("line"), Request("table")], ASSESSMENT, False, stream)

@@ -213,7 +213,7 @@ def test_a_plugin_line_has_state_and_figures(made: Any, fail_on: Level | None) -
     assert first.count("|") == 1
     assert not any("|" in line for line in more)
     for figure in first.partition(" | ")[2].split(" "):
-        assert re.fullmatch(r"[a-z_]+=[0-9.e+]+s?;;;0(;100)?", figure), figure
+        assert re.fullmatch(r"[a-z_]+=[0-9.e+]+s?;;;0(;1|;100)?", figure), figure
 
 
 def test_ready_with_limits_is_a_warning_and_with_shoulds_critical() -> None:
