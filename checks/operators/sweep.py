@@ -224,7 +224,7 @@ def sweep(
         outcomes.add(swept)
         if done % 100 == 0:
             yield Note(f"{done} operators done, now {swept.entry.name} in {swept.dtype}")
-        if (cells := summary.row(swept)) is not None:
+        for cells in summary.rows(swept):
             yield Row(cells)
     for cells in outcomes.rows():
         yield Row(cells)

@@ -19,15 +19,19 @@ def sweep(*only: str, dtypes: tuple[str, ...] = ("float32",), **settings: Any) -
     return run_check("operators.sweep", only=only or ONLY, dtypes=dtypes, processes=1, **settings)
 
 
+def findings(evidence: Evidence) -> list[dict[str, Any]]:
+    """The rows about operators, without summaries and known defects of PyTorch's own."""
+    return [dict(row) for row in evidence.rows if row.get("outcome", "summary") not in ("summary", KNOWN_DEFECT)]
+
+
 def outcomes(evidence: Evidence) -> dict[str, tuple[str, str]]:
     """Outcome and phase of each operator that is neither native nor decomposed; known defects of PyTorch's own aside."""
-    aside = ("summary", KNOWN_DEFECT)
-    return {row["operator"]: (row["outcome"], row["phase"]) for row in evidence.rows if row.get("outcome", "summary") not in aside}
+    return {row["operator"]: (row["outcome"], row["phase"]) for row in findings(evidence)}
 
 
 def detail(evidence: Evidence, operator: str) -> str:
     """What the row of an operator says."""
-    return next(str(row["detail"]) for row in evidence.rows if row.get("operator") == operator)
+    return next(str(row["detail"]) for row in findings(evidence) if row["operator"] == operator)
 
 
 def about(evidence: Evidence, name: str) -> str | None:

@@ -258,7 +258,7 @@ def _chosen_extremes(factory: InputFactory) -> Calls:
 def _counted_from_extremes(factory: InputFactory) -> Calls:
     for start in (2**24 - 3, 2**31 - 3, 2**53 - 3):
         if factory.dtype is torch.int64:
-            yield EXTREME, (start, start + 37, {"dtype": torch.int64})
+            yield EXTREME, (start, start + 37, {"dtype": torch.int64, "device": "cpu"})
 
 
 def _joined_extremes(factory: InputFactory) -> Calls:

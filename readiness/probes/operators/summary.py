@@ -145,30 +145,26 @@ class OperatorMap:
             }  # fmt: skip
 
 
-def row(swept: Swept) -> Mapping[str, Any] | None:
-    """Return a row about an operator that is neither native nor decomposed, or refuses an offset; else None."""
+def rows(swept: Swept) -> Iterator[Mapping[str, Any]]:
+    """Yield a row about an operator that is neither native nor decomposed, refuses an offset, or fails in forward mode.
+
+    A row of its own tells of known defects of an operator that is right otherwise.
+    """
     result = swept.result
+
+    def cells(outcome: str, detail: str, phase: Phase = result.phase) -> Mapping[str, Any]:
+        return {
+            "operator": swept.entry.name, "dtype": swept.dtype, "phase": phase.value, "outcome": outcome, "detail": detail,
+        }  # fmt: skip
+
+    if not result.outcome.clean:
+        yield cells(result.outcome.value, result.explained)
+    elif result.refused_offset:
+        yield cells(result.outcome.value, f"but {result.refused_offset}")
+    elif result.forward_mode is False:
+        yield cells(result.outcome.value, result.forward_mode_detail, Phase.FORWARD_MODE)
     if result.outcome.clean and result.known:
-        return {
-            "operator": swept.entry.name, "dtype": swept.dtype, "phase": result.phase.value,
-            "outcome": KNOWN_DEFECT, "detail": result.known,
-        }  # fmt: skip
-    if result.outcome.clean and result.refused_offset:
-        return {
-            "operator": swept.entry.name, "dtype": swept.dtype, "phase": result.phase.value,
-            "outcome": result.outcome.value, "detail": f"but {result.refused_offset}",
-        }  # fmt: skip
-    if result.outcome.clean:
-        if result.forward_mode is not False:
-            return None
-        return {
-            "operator": swept.entry.name, "dtype": swept.dtype, "phase": Phase.FORWARD_MODE.value,
-            "outcome": result.outcome.value, "detail": result.forward_mode_detail,
-        }  # fmt: skip
-    return {
-        "operator": swept.entry.name, "dtype": swept.dtype, "phase": result.phase.value,
-        "outcome": result.outcome.value, "detail": result.explained,
-    }  # fmt: skip
+        yield cells(KNOWN_DEFECT, result.known)
 
 
 def _forward(swept: Swept) -> bool:

@@ -46,8 +46,8 @@ def test_every_signal_to_the_command_line(number: signal.Signals) -> None:
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="file systems of its own take a mount namespace")
 def test_four_full_disks() -> None:
     code = (
-        "import random, sys; from tests.process.engine import stress; tally = stress.Tally(); "
-        "stress.disturbed_by_full_disks(stress.DISKS, random.Random(4), tally); sys.exit('\\n'.join(tally.wrong) or 0)"
+        "import random, sys; from tests.process.engine import stress; totals = stress.Totals(); "
+        "stress.disturbed_by_full_disks(stress.DISKS, random.Random(4), totals); sys.exit('\\n'.join(totals.wrong) or 0)"
     )
     allowed = subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True, check=False)
     if allowed.returncode:

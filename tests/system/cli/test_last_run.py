@@ -135,7 +135,7 @@ def test_a_requirement_is_explained_with_what_was_measured(state: Path) -> None:
     result = readiness("explain", "stack-consistent", state=state)
     assert result.returncode == Exit.READY, result.stderr
     for words in (
-        "stack-consistent  (must for training and inference, weight 3)", "driver.stack: inconsistencies at_most 0", "why: ",
+        "stack-consistent  (must for training and inference, weight 12)", "driver.stack: inconsistencies at_most 0", "why: ",
         "source: ", "remedy: ", "check: driver.stack, ", "profile: smoke, at ", "profile smoke):",
         "cpu:0 (training, inference): ", "inconsistencies is ", "`readiness report --rows driver.stack`",
     ):  # fmt: skip

@@ -11,6 +11,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.probes.operators import op_semantics
 from readiness.simulator import machine_file as chips
 from tests.support import value
+from tests.support.operators import findings
 from tests.support.simulator import chip, defect, inside
 
 
@@ -23,9 +24,7 @@ def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",)
 
         evidence = run_check("operators.sweep", accelerator, only=only, dtypes=dtypes, processes=1)
         assert evidence.status.value == "measured", evidence.reason
-        return {
-            str(row["operator"]): [str(row["outcome"]), str(row["detail"])] for row in evidence.rows if row.get("outcome", "summary") != "summary"
-        }
+        return {str(row["operator"]): [str(row["outcome"]), str(row["detail"])] for row in findings(evidence)}
 
     found: dict[str, list[str]] = inside(which, run, limit_s=240.0)
     return found

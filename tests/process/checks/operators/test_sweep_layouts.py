@@ -13,7 +13,7 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from tests.support import value
-from tests.support.operators import about, detail, gelu, gelu_gradient, outcomes, sweep
+from tests.support.operators import about, detail, findings, gelu, gelu_gradient, outcomes, sweep
 
 STRIDED, OFFSET = "on a strided input", "on an input at an offset"
 Misread = Callable[[torch.Tensor], torch.Tensor]
@@ -39,7 +39,7 @@ def test_misread_forward(override: Callable[..., None], misread: Misread, layout
     read = only_in(getattr(torch, name), misread)
     override("gelu", lambda x, approximate="none": gelu(read(x)))
     evidence = sweep("nn.functional.gelu", "add", dtypes=("float32", "bfloat16"))
-    found = [row for row in evidence.rows if row.get("outcome", "summary") != "summary"]
+    found = findings(evidence)
     assert [(row["operator"], row["dtype"], row["outcome"], row["phase"]) for row in found] == [
         ("nn.functional.gelu", name, "wrong", "forward")
     ]
@@ -138,7 +138,7 @@ def test_a_lost_device_costs_the_operator_that_lost_it_alone(
     override("add.Tensor", other)
     monkeypatch.setattr(Accelerator, "is_usable", lambda accelerator: not lost)
     evidence = sweep("nn.functional.gelu", "add", "sub", dtypes=("float32", "bfloat16"))
-    found = {(row["operator"], row["dtype"]): row for row in evidence.rows if row.get("outcome", "summary") != "summary"}
+    found = {(row["operator"], row["dtype"]): row for row in findings(evidence)}
     assert {key: row["outcome"] for key, row in found.items()} == {("nn.functional.gelu", "float32"): "crash"}
     assert found["nn.functional.gelu", "float32"]["detail"].startswith("left the device unusable: ")
     assert value(evidence, "judged", dtype="bfloat16") == 3

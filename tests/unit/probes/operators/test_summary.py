@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from readiness.probes.operators import opinfo
 from readiness.probes.operators.layouts import Layout
 from readiness.probes.operators.outcomes import Outcome, Phase, SweepResult
-from readiness.probes.operators.summary import SweepSummary, row
+from readiness.probes.operators.summary import KNOWN_DEFECT, SweepSummary, rows
 from readiness.probes.operators.sweep import Swept
 
 ENTRIES = {entry.name: entry for entry in opinfo.load()}
@@ -113,7 +115,12 @@ def test_many_are_cut_and_counted() -> None:
 
 
 def test_row_names_the_layout() -> None:
-    assert row(swept("mm", Outcome.NATIVE)) is None
-    cells = row(swept("mm", Outcome.WRONG, layout=Layout.STRIDED))
-    assert cells is not None
+    assert list(rows(swept("mm", Outcome.NATIVE))) == []
+    [cells] = rows(swept("mm", Outcome.WRONG, layout=Layout.STRIDED))
     assert cells["detail"] == "on a strided input: so it was"
+
+
+def test_a_known_defect_hides_no_other_row() -> None:
+    result = replace(swept("mm", Outcome.NATIVE).result, refused_offset="so it was", known="as reported")
+    found = [(cells["outcome"], cells["detail"]) for cells in rows(replace(swept("mm", Outcome.NATIVE), result=result))]
+    assert found == [("native", "but so it was"), (KNOWN_DEFECT, "as reported")]
