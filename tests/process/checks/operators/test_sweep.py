@@ -36,9 +36,9 @@ def test_healthy(seed: int) -> None:
     assert set(values(evidence, "forward_coverage")) == {1.0}
     assert set(values(evidence, "backward_coverage")) == {1.0}
     for bad in ("missing", "wrong", "crashed", "errors", "nondeterministic", "fallbacks", "unjudged"):
-        assert set(values(evidence, bad)) == {0}, evidence.rows
+        assert set(values(evidence, bad)) == {0}, evidence.rows[0]["detail"]
     assert value(evidence, "judged", dtype="float32", catalogue="chosen") == len(only) + 1  # var_mean has two variants
-    assert {measurement.about for measurement in evidence.measurements} == {None}
+    assert {measurement.about for measurement in evidence.measurements if measurement.name != "known_defects"} == {None}
     assert not values(evidence, "backward_coverage", dtype="int64")
 
 
@@ -47,7 +47,7 @@ def test_healthy(seed: int) -> None:
 def test_whole_database_is_healthy(seed: int) -> None:
     evidence = run_check("operators.sweep", cpu(seed), dtypes=("float32", "bfloat16", "float16"))
     for bad in ("missing", "wrong", "crashed", "errors", "nondeterministic", "fallbacks"):
-        assert set(values(evidence, bad)) == {0}, evidence.rows
+        assert set(values(evidence, bad)) == {0}, evidence.rows[0]["detail"]
     for dtype in ("float32", "bfloat16", "float16"):
         claimed = sum(entry.claims(opinfo.dtype_of(dtype)) for entry in opinfo.load())
         judged, unjudged = (value(evidence, name, dtype=dtype, catalogue="all") for name in ("judged", "unjudged"))
@@ -112,8 +112,8 @@ def test_wrong_forward(override: Callable[..., None]) -> None:
 def test_wrong_values(override: Callable[..., None], defect: Callable[[torch.Tensor], torch.Tensor]) -> None:
     override("gelu", only_float32(defect))
     outcome, phase = outcomes(sweep("nn.functional.gelu"))["nn.functional.gelu"]
-    # What has another dtype than it claims also breaks the gradient, after the forward was found to differ.
-    assert (outcome, phase) == ("wrong", "forward") or (outcome, phase) == ("missing", "backward")
+    # A result of another dtype fits neither the gradient nor memory of the dtype; the CPU, whose kernel it is too, gives the same.
+    assert (outcome, phase) in {("wrong", "forward"), ("missing", "forward")}
 
 
 def test_exact_operator_off_by_one_rounding(override: Callable[..., None]) -> None:
