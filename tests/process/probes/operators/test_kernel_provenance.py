@@ -101,7 +101,7 @@ def test_a_kernel_registered_as_out_or_before_autograd_is_the_devices_own() -> N
 
 
 @pytest.mark.parametrize(
-    ("operator", "seen", "expected"),
+    ("operator", "recorded", "expected"),
     [
         ("nn.functional.gelu", ["aten::gelu"], Provenance.NATIVE),
         ("softmax", ["aten::_softmax"], Provenance.NATIVE),
