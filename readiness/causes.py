@@ -36,6 +36,7 @@ class SkipCause(StrEnum):
     UNUSABLE = "device-unusable"
     HELD = "device-held"           # a process that cannot be killed holds the device
     SHORT_LIMIT = "short-limit"    # --timeout granted it less than its own limit
+    BUSY_HOST = "host-busy"        # it ran into its limit while it waited for a processor nearly all the time
 
     @property
     def option(self) -> str:

@@ -26,7 +26,7 @@ from readiness.engine.last_run import LastRun
 from readiness.engine.plan import Job, plan
 from readiness.engine.resume import known, reconcile_devices
 from readiness.engine.scheduler import POLL_S, Running, Scheduler, Stop
-from readiness.engine.worker_evidence import evidence_of, recounted, unless_cut_short
+from readiness.engine.worker_evidence import evidence_of, recounted, unless_cut_short, unless_starved
 from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
 from readiness.judging import judge
@@ -208,6 +208,7 @@ class _Run(Scheduler[Job]):
         elif self.try_again(running):
             return
         evidence = unless_cut_short(evidence_of(worker, job, running.attempt), worker, job)
+        evidence = unless_starved(evidence, worker)
         self.keep(job, recounted(evidence, job, self.journal.kept(job.key)))
 
     def is_stopped_with_us(self, worker: Worker) -> bool:

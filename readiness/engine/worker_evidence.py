@@ -20,6 +20,9 @@ from readiness.isolation.worker_process import Worker
 #: The second try of a check that ran into its limit gets this many times the limit: a cold compile is not a hang.
 SECOND_TRY = 3.0
 _LONGEST_NOTE = 200
+#: The share of its time limit that a process must have waited for a processor, so that its timeout says nothing. What hangs
+#: in a driver waits for none, and what spins there gets its share of one.
+_STARVED = 0.75
 
 
 def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
@@ -69,6 +72,16 @@ def unless_cut_short(evidence: Evidence, worker: Worker, job: Job) -> Evidence:
         return evidence
     reason = f"--timeout is shorter than its own limit of {may_take_s:g} s: {evidence.reason}"
     return replace(evidence, status=Status.SKIPPED, reason=reason, cause=SkipCause.SHORT_LIMIT)
+
+
+def unless_starved(evidence: Evidence, worker: Worker) -> Evidence:
+    """Downgrade a timeout to skipped if the process waited for a processor nearly all the time: the host was too busy."""
+    if evidence.status is not Status.TIMEOUT or worker.blocker is not None or worker.waited_s is None:
+        return evidence
+    if worker.waited_s < _STARVED * worker.limit_s:
+        return evidence
+    reason = f"the host is too busy: it waited {worker.waited_s:.0f} s for a processor; {evidence.reason}"
+    return replace(evidence, status=Status.SKIPPED, reason=reason, cause=SkipCause.BUSY_HOST)
 
 
 def recounted(evidence: Evidence, job: Job, kept: Path) -> Evidence:

@@ -44,6 +44,19 @@ def in_line_s() -> float:
     return total / 1e9
 
 
+def of_process(pid: int) -> float | None:
+    """Return the longest time in seconds for which a thread of a process was ready and did not run; None if not reported."""
+    waits: list[int] = []
+    try:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            ran, waited, slices = (thread / "schedstat").read_text(encoding="ascii").split()
+            if int(slices) > 0 and int(ran) >= 0:
+                waits.append(int(waited))
+    except (OSError, ValueError):
+        return None
+    return max(waits) / 1e9 if waits else None
+
+
 def usable_cores() -> int:
     """Return the number of CPUs that this process may use; all if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

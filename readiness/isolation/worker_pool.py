@@ -18,7 +18,7 @@ from typing import Any
 
 from readiness.causes import KillCause
 from readiness.errors import InternalError
-from readiness.host import disk, memory
+from readiness.host import disk, memory, runqueue_wait
 from readiness.isolation import evidence_pipe, forkserver
 from readiness.isolation.forkserver_process import STOPPED, VANISH_LIMIT_S, ForkserverProcess
 from readiness.isolation.worker_process import Worker, holder, state
@@ -202,6 +202,7 @@ class WorkerPool:
             self.kill(worker, reason, KillCause.SUSPENDED)
         else:
             worker.timed_out = True
+            worker.waited_s = None if worker.pid is None else runqueue_wait.of_process(worker.pid)
             worker.dump_sent = time.monotonic()
             self._send({"dump": worker.id})
 

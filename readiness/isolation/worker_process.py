@@ -52,6 +52,7 @@ class Worker:
     kill_cause: KillCause | None = None
     blocker: str | None = None
     timed_out: bool = False
+    waited_s: float | None = None  # in the run queue until its time limit; None if the system does not report it
     full_disk: str | None = None
     usage: dict[str, Any] = field(default_factory=dict)
     printed: int = 0

@@ -1,4 +1,4 @@
-"""HTML pages that need nothing else: no script, no font, no image, no request. The environment of all templates.
+"""HTML pages in one file: no font, no image, no request, one script on which nothing depends. Environment of all templates.
 
 A page extends `page.html.jinja`; `parts.html.jinja` has macros for verdicts, tables, folds and heat maps, and
 `charts.html.jinja` for what `readiness.rendering.charts` draws. Every value that a template writes is cleaned as

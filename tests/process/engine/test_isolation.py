@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from readiness.causes import SkipCause
 from readiness.datamodel import Assessment, Decision, Outcome, Status, Use
 from readiness.documents.assessment import dumps, from_json, to_json
 from readiness.engine import worker_evidence
-from readiness.host import memory
+from readiness.host import memory, runqueue_wait
 from readiness.isolation import forkserver, worker_pool
 from readiness.isolation.worker_process import Worker
 from readiness.rendering import formats
@@ -70,6 +71,16 @@ def test_each_way_of_misbehaving_is_evidence(trouble: Assessment, way: str, stat
     evidence = evidence_of(trouble, f"trouble.{way}")
     assert evidence.status is status, evidence
     assert (evidence.reason is None) if word is None else (word in (evidence.reason or "")), evidence.reason
+
+
+def test_a_hang_on_a_host_without_a_free_processor_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (runqueue_wait.of_process(os.getpid()) is not None) == runqueue_wait.is_reported()
+    monkeypatch.setattr(runqueue_wait, "of_process", lambda _: 2.9)
+    use_checks(monkeypatch, MISBEHAVING)
+    assessment = run(tmp_path / "run", write_profile(tmp_path / "test.toml", ["trouble.hangs"]))
+    evidence = evidence_of(assessment, "trouble.hangs")
+    assert (evidence.status, evidence.cause, evidence.attempts) == (Status.SKIPPED, SkipCause.BUSY_HOST, 2)
+    assert assessment.accelerators[0].verdicts[Use.TRAINING].decision is Decision.UNDETERMINED
 
 
 def test_one_odd_check_costs_no_document(trouble: Assessment) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from readiness import check_registry
-from readiness.causes import OWN_FAULTS, Cause, KillCause
+from readiness.causes import OWN_FAULTS, Cause, KillCause, SkipCause
 from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Status
 from readiness.engine import worker_evidence
 from readiness.engine.plan import Job
@@ -41,6 +41,23 @@ def test_the_last_note_is_part_of_a_hangs_and_a_crashs_reason() -> None:
         reason = evidence(note=note, **changes).reason or ""
         assert "; its last note was: softmax in bfloat16 xxx" in reason
         assert len(reason) < 400
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "status"), [(None, Status.TIMEOUT), (0.1, Status.TIMEOUT), (40.0, Status.TIMEOUT), (46.0, Status.SKIPPED)]
+)
+def test_a_timeout_on_a_host_without_a_free_processor_is_no_fault(waited_s: float | None, status: Status) -> None:
+    changes = {"timed_out": True, "exit_code": -9, "kill_sent": 1.0, "killed": "it hung", "waited_s": waited_s}
+    worker = Worker(1, -1, -1, 60.0, started=0.0, ready=1.0, finished=2.0)
+    for name, value in changes.items():
+        setattr(worker, name, value)
+    found = worker_evidence.unless_starved(evidence(**changes), worker)
+    assert found.status is status
+    if status is Status.SKIPPED:
+        assert found.cause is SkipCause.BUSY_HOST
+        assert found.reason == "the host is too busy: it waited 46 s for a processor; not finished within 60 s"
+        worker.blocker = "a driver holds it"
+        assert worker_evidence.unless_starved(evidence(**changes), worker).status is Status.TIMEOUT
 
 
 def test_a_reported_end_needs_no_note() -> None:
