@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -483,11 +484,18 @@ def test_the_table_of_kinds_needs_no_torch() -> None:
 
 
 class _Clock:
-    """A clock that sleeping moves, and nothing else."""
+    """A clock that sleeping moves, and nothing else; other threads sleep as ever."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.slept: list[float] = []
-        monkeypatch.setattr(time, "sleep", self.slept.append)
+        self._thread, self._sleep = threading.get_ident(), time.sleep
+        monkeypatch.setattr(time, "sleep", self._record)
+
+    def _record(self, seconds: float) -> None:
+        if threading.get_ident() == self._thread:
+            self.slept.append(seconds)
+        else:
+            self._sleep(seconds)
 
     def taken(self) -> float:
         total = sum(self.slept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -156,7 +157,9 @@ def test_what_each_save_keeps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def keeping(what: Any, file: Any) -> None:
         honest(what, file)
         if set(what) == {str(index) for index in range(8)}:
-            kept.append(bytearray(b"x" * 2**20))
+            pages = mmap.mmap(-1, 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # no memory that the heap has left over
+            pages.write(b"x" * 2**20)
+            kept.append(pages)
 
     monkeypatch.setattr(torch, "save", keeping)
     growth = value(run_check("stability.checkpoint"), "memory_growth_bytes", memory="host")
