@@ -1,7 +1,4 @@
-"""Base class of stacks that come as a plug-in of torch. Imports a plug-in only when it is used.
-
-Imports nothing of theirs before it is asked to.
-"""
+"""Base class of stacks that come as a plug-in of torch. Imports a plug-in only when it is used."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The real vendor of a device, decided by evidence and never by the name of torch's namespace; None if it stays open.
-
-Decided by evidence, never by the name of torch's namespace; None where it stays open.
-"""
+"""The real vendor of a device, decided by evidence and never by the name of torch's namespace; None if it stays open."""
 
 from __future__ import annotations
 

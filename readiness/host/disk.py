@@ -1,7 +1,4 @@
-"""The host's disks: detect a full one, and errors caused by it. A full disk says nothing about an accelerator.
-
-Want of disk tells nothing about an accelerator.
-"""
+"""The host's disks: detect a full one, and errors caused by it. A full disk says nothing about an accelerator."""
 
 from __future__ import annotations
 

@@ -102,8 +102,6 @@ class _Group:
 def diagnose(assessment: Assessment) -> tuple[Diagnosis, ...]:
     """Return the defects, the one that explains most requirements first. Empty if nothing failed, or no rule fits.
 
-    Empty where nothing failed, or no rule fits.
-
     Accelerators of one model and stack are looked at together: what they share is one defect.
     """
     limits = _limits(assessment)

@@ -1,7 +1,5 @@
 """Signed content of a pack: in-toto statements about its files, one with our own predicate, one with in-toto's test-result.
 
-One has our own predicate, the other in-toto's test-result.
-
 in-toto's test-result knows PASSED, WARNED and FAILED alone. The mapping is conservative: `ready` with nothing open is
 PASSED, `ready` with failed shoulds, waivers or unknown requirements is WARNED, all else, `undetermined` too, is FAILED.
 """

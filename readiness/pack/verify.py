@@ -71,10 +71,7 @@ class Alteration:
 
 @dataclass(slots=True)
 class Verification:
-    """Result of a verification. `reasons` are why a whole pack is not vouched for, `notes` what could not be checked.
-
-    `reasons` say why a whole pack is not vouched for, `notes` what could not be looked at.
-    """
+    """Result of a verification. `reasons` are why a whole pack is not vouched for, `notes` what could not be checked."""
 
     altered: list[Alteration] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
@@ -257,10 +254,7 @@ def _is_profile_document(document: Mapping[str, Any]) -> bool:
 
 
 def _against_derived(contents: Mapping[str, bytes], core: Core, found: Verification) -> None:
-    """Derive every file again and compare. Pages made by another build of the tool cannot be.
-
-    Pages of another build of the tool cannot be.
-    """
+    """Derive every file again and compare. Pages made by another build of the tool cannot be compared."""
     tool, is_same_build = core.pack["tool"], _is_same_build(core)
     if is_same_build:
         _compare(contents, build.derived(core), "the assessments", found)
