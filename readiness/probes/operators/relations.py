@@ -226,7 +226,7 @@ def _apart(trial: OpTrial, case: Case, found: torch.Tensor, expected: torch.Tens
 def _written_out(trial: OpTrial, sample: Sample) -> Iterator[FailedError]:
     """Compare what the operator writes into memory of another layout with what it returns."""
     def both(function: Callable[..., Any], given: Sample) -> Any:
-        plain = [out for out in samples.leaves(given.plain(function)) if isinstance(out, torch.Tensor)]
+        plain = _tensors(given.plain(function))
         return [*plain, *sample_variants.into_strided_memory(function, given)]
 
     given = sample_variants.without_gradients(sample)
@@ -247,7 +247,7 @@ def _written_out(trial: OpTrial, sample: Sample) -> Iterator[FailedError]:
 def _written_right(trial: OpTrial, given: Sample) -> bool:
     """True if what is written agrees with float64, which only returns: another way to the result may round otherwise."""
     def written(function: Callable[..., Any], given: Sample) -> Any:
-        plain = [out for out in samples.leaves(given.plain(function)) if isinstance(out, torch.Tensor)]
+        plain = _tensors(given.plain(function))
         if trial.dtype is not torch.float64 and any(tensor.dtype is torch.float64 for tensor in given.tensors()):
             return plain
         return sample_variants.into_strided_memory(function, given)[: len(plain)]
@@ -274,6 +274,10 @@ _PLAIN = Case("rows", Sample((), {}, None))
 _RELATIONS = {"rows": _rows, "parts": _parts}
 
 
+def _tensors(result: Any) -> list[torch.Tensor]:
+    return [out for out in samples.leaves(result) if isinstance(out, torch.Tensor)]
+
+
 def _called(
     trial: OpTrial, sample: Sample, gradients: bool, where: str,
     cotangents: Callable[[torch.Tensor], torch.Tensor] | None = None,
@@ -286,7 +290,7 @@ def _called(
         given = sample.converted(place or (lambda tensor: tensor.clone().to(device)), device)
         seed_all(trial.accelerator, trial.caller.seed)
         result = through(trial.entry.info, given) if through else given.call(trial.entry.info)
-        outputs = [out for out in samples.leaves(result) if isinstance(out, torch.Tensor)]
+        outputs = _tensors(result)
         found: Sequence[torch.Tensor | None] = []
         inputs = [tensor for tensor in given.tensors() if tensor.requires_grad]
         roots = [out for out in outputs if out.requires_grad]
