@@ -18,14 +18,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from readiness.accelerators.base import Accelerator
-from readiness.check_registry import Phase, Scope, Skip, check
-from readiness.datamodel import AcceleratorFacts, Action, Better, Cost, Measure, Measurement, Note, Row, Yield
-
 if TYPE_CHECKING:
     from readiness.accelerators import fault_counters, version_rules
+    from readiness.accelerators.base import Accelerator
     from readiness.accelerators.readers import health as device_health
     from readiness.accelerators.remote_devices import host_of
+    from readiness.check_registry import Phase, Scope, Skip, check
+    from readiness.datamodel import AcceleratorFacts, Action, Better, Cost, Measure, Measurement, Note, Row, Yield
     from readiness.distributed import Placement, place, run_ranks
     from readiness.host.temp_dirs import scratch, temp_dir
     from readiness.numerics import Strictness, fingerprint
@@ -67,10 +66,24 @@ __all__ = [
     "workload_schema",
 ]
 
-#: Where the names are that are imported when they are first used.
+#: Where the names are. Each is imported when it is first used: the command line must not pay for what it does not need.
 _LAZY = {
+    "Accelerator": "readiness.accelerators.base",
+    "AcceleratorFacts": "readiness.datamodel",
+    "Action": "readiness.datamodel",
+    "Better": "readiness.datamodel",
+    "Cost": "readiness.datamodel",
+    "Measure": "readiness.datamodel",
+    "Measurement": "readiness.datamodel",
+    "Note": "readiness.datamodel",
+    "Phase": "readiness.check_registry",
     "Placement": "readiness.distributed",
+    "Row": "readiness.datamodel",
+    "Scope": "readiness.check_registry",
+    "Skip": "readiness.check_registry",
     "Strictness": "readiness.numerics",
+    "Yield": "readiness.datamodel",
+    "check": "readiness.check_registry",
     "device_health": "readiness.accelerators.readers.health",
     "fault_counters": "readiness.accelerators",
     "fingerprint": "readiness.numerics",
