@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import selectors
+import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from readiness.errors import InternalError
 from readiness.host import disk, memory, runqueue_wait
 from readiness.isolation import evidence_pipe, forkserver
 from readiness.isolation.forkserver_process import STOPPED, VANISH_LIMIT_S, ForkserverProcess
-from readiness.isolation.worker_process import Worker, holder, state
+from readiness.isolation.worker_process import Worker, catches, holder, state
 
 #: How long a worker may take to import torch, a plug-in and its check before it must say that it is ready.
 START_LIMIT_S = 300.0
@@ -30,6 +31,9 @@ _DIRECT_KILL_S = 1.0
 #: What a worker may print before the next look at it without having to wait.
 _LOG_PIPE_BYTES = 2**20
 _WATCH_PERIOD_S = 0.1
+#: How long a process at its time limit is waited for to print its stack, on a busy host too; its end is what it printed before
+#: such a pause.
+_DUMP_LIMIT_S, _DUMP_PAUSE_S = 5.0, 0.1
 #: Whoever did not look for so long was stopped or very busy: that time is nobody's.
 _STALL_S = 2.0
 
@@ -185,7 +189,7 @@ class WorkerPool:
             if worker.kill_sent is not None:
                 self._ensure_killed(worker, now - worker.kill_sent)
             elif worker.dump_sent is not None:
-                if now - worker.dump_sent > 0.3:  # the stack dump has had its moment
+                if now - worker.dump_sent > worker.dump_limit_s or worker.has_dumped(_DUMP_PAUSE_S):
                     self.kill(worker, "time limit", KillCause.TIME_LIMIT)
             elif worker.spent_s > (START_LIMIT_S if worker.ready is None else worker.limit_s):
                 self._end_in_time(worker)
@@ -203,7 +207,8 @@ class WorkerPool:
         else:
             worker.timed_out = True
             worker.waited_s = None if worker.pid is None else runqueue_wait.of_process(worker.pid)
-            worker.dump_sent = time.monotonic()
+            handles = worker.pid is not None and catches(worker.pid, signal.SIGUSR1)
+            worker.dump_sent, worker.dump_limit_s, worker.printed_before_dump = time.monotonic(), _DUMP_LIMIT_S * handles, worker.printed
             self._send({"dump": worker.id})
 
     def _ensure_killed(self, worker: Worker, waited_s: float) -> None:

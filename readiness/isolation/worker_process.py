@@ -20,6 +20,8 @@ MOST_PRINTED_BYTES = 32 * 2**20
 LOG_TAIL_BYTES = 8 * 1024
 #: What one look takes from a pipe at most: a flood must not keep the command line from its other workers.
 _MOST_AT_ONCE = 2**20
+#: What `faulthandler` writes above the stack of each thread.
+_STACK_HEADING = b"most recent call first"
 
 
 @dataclass(slots=True)
@@ -56,10 +58,13 @@ class Worker:
     full_disk: str | None = None
     usage: dict[str, Any] = field(default_factory=dict)
     printed: int = 0
+    printed_at: float = 0.0
     kill_sent: float | None = None
     killed_directly: bool = False
     vanished_at: float | None = None
-    dump_sent: float | None = None
+    dump_sent: float | None = None  # when it was asked for its stack
+    dump_limit_s: float = 0.0
+    printed_before_dump: int = 0
     kernel_kills_before: int = 0
     paused_s: float = 0.0
     receiver: Receiver = field(default_factory=Receiver)
@@ -98,7 +103,8 @@ class Worker:
         if self.receiver.flooded:
             self.rows.clear()  # nobody reads them, and every report would have to hold them
         printed, _ = _read(self.log)
-        self.printed += len(printed)
+        if printed:
+            self.printed, self.printed_at = self.printed + len(printed), time.monotonic()
         self._tail = (self._tail + printed)[-LOG_TAIL_BYTES:]
         if self.receiver.fault is None and self.printed > MOST_PRINTED_BYTES:
             return f"it printed more than {MOST_PRINTED_BYTES >> 20} MiB"
@@ -113,6 +119,11 @@ class Worker:
                 return problem
         self.receiver.close()
         return self.receiver.fault
+
+    def has_dumped(self, pause_s: float) -> bool:
+        """Return whether it has printed its stack since it was asked, and nothing more for a moment."""
+        new = self._tail[-(self.printed - self.printed_before_dump) :] if self.printed > self.printed_before_dump else b""
+        return _STACK_HEADING in new and time.monotonic() - self.printed_at > pause_s
 
     def _record(self, message: Message) -> None:
         match message:
@@ -171,6 +182,15 @@ def state(pid: int, parent: int) -> str | None:
         if process.ppid() == parent and (found != psutil.STATUS_ZOMBIE or _live_threads(pid)):
             return found
     return None
+
+
+def catches(pid: int, number: int) -> bool:
+    """Return whether a process handles a signal by code of its own, as far as the system says."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return True
 
 
 def holder(pid: int, state: str) -> str:

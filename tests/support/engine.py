@@ -81,7 +81,15 @@ def children() -> list[psutil.Process]:
         if child.pid not in helpers:
             with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
                 found += [child, *child.children(recursive=True)]
-    return [child for child in found if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in found if lives(child)]
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended: also where it ends while it is looked at."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def leftovers(environment_value: str) -> list[int]:
@@ -98,4 +106,9 @@ def leftovers(environment_value: str) -> list[int]:
 
 def alive(pids: Sequence[int]) -> list[int]:
     """Those of these processes that still live."""
-    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if lives(psutil.Process(pid)):
+                found.append(pid)
+    return found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from readiness.engine.plan import Job
 from readiness.errors import Exit
 from readiness.host import disk
 from readiness.isolation import forkserver_process, worker_pool
-from readiness.isolation.worker_process import Worker
+from readiness.isolation.worker_process import Worker, catches, state
 from readiness.judging import judge
 from tests.support.engine import MISBEHAVING, children, evidence_of, leftovers, run, use_checks, write_profile
 
@@ -41,17 +42,25 @@ class Bench:
     def run(self, check: str, *, limit_s: float = 60.0, fork: bool = True, **settings: Any) -> tuple[Evidence, Outcome]:
         """A check's evidence, and what becomes of the requirement that its figure be at least 0."""
         job = Job(self.checks[check], (CPU,), settings=settings)
-        evidence = worker_evidence.evidence_of(self.finished(job, limit_s, fork=fork), job, 1)
+        return self.judged(job, self.finished(job, limit_s, fork=fork))
+
+    def judged(self, job: Job, worker: Worker) -> tuple[Evidence, Outcome]:
+        """The same of a worker that has ended."""
+        evidence = worker_evidence.evidence_of(worker, job, 1)
         assert first_problem("assessment", evidence_to_json(evidence), "evidence") is None
-        requirement = Requirement("r", (Use.TRAINING,), check, "figure", Limit(Operator.AT_LEAST, 0))
+        requirement = Requirement("r", (Use.TRAINING,), job.check.id, "figure", Limit(Operator.AT_LEAST, 0))
         (finding,) = judge.judge(Profile("p", "P", (Use.TRAINING,), (requirement,)), CPU, [evidence]).findings
         return evidence, finding.outcome
 
-    def finished(self, job: Job, limit_s: float, *, fork: bool = True) -> Worker:
-        """The worker that did a job and has ended."""
-        worker = self.pool.start(job.worker_request(7), fork=fork, limit_s=limit_s)
+    def finished(
+        self, job: Job, limit_s: float, *, fork: bool = True, when: Callable[[Worker, int], bool] = lambda worker, parent: True
+    ) -> Worker:
+        """The worker that did a job and has ended. `when` says of it, and of its parent's id, from when on it has so little time."""
+        worker = self.pool.start(job.worker_request(7), fork=fork, limit_s=600.0)
         while not worker.ended:
             self.pool.poll(0.05)
+            if worker.pid is not None and worker.ready is not None and when(worker, self.pool._forkserver.pid):
+                worker.limit_s = limit_s
         return worker
 
 
@@ -189,7 +198,7 @@ def test_a_lost_exit_code_is_not_blamed_on_the_device(monkeypatch: pytest.Monkey
     with worker_pool.WorkerPool() as pool:
         bench = Bench(pool)
         job = Job(bench.checks["hostile.stops_its_parent"], (CPU,))
-        worker = bench.finished(job, limit_s=1.0)
+        worker = bench.finished(job, limit_s=0.0, when=lambda worker, parent: worker.end is not None and state(worker.pid or 0, parent) is None)
     assert worker.end is not None
     assert (worker.exit_code, worker.timed_out, worker.blocker) == (None, False, None)
     evidence = worker_evidence.evidence_of(worker, job, 1)
@@ -220,9 +229,47 @@ def test_a_signal_that_somebody_sends_is_not_blamed_on_the_device(bench: Bench, 
 
 
 def test_a_process_that_somebody_stopped_was_not_late(bench: Bench) -> None:
-    evidence, outcome = bench.run("hostile.is_ended", number=int(signal.SIGSTOP), limit_s=0.5)
+    job = Job(bench.checks["hostile.is_ended"], (CPU,), settings={"number": int(signal.SIGSTOP)})
+    stopped = bench.finished(job, 0.5, when=lambda worker, parent: state(worker.pid or 0, parent) in forkserver_process.STOPPED)
+    evidence, outcome = bench.judged(job, stopped)
     assert (evidence.status, outcome) == (Status.ERROR, Outcome.UNKNOWN), evidence
     assert "not finished within 0.5 s, and its process was stopped from outside" in (evidence.reason or "")
+
+
+def test_a_stack_that_is_printed_late_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy host may let neither the forkserver nor the worker run for a second."""
+    asked: list[float] = []
+    send = bench.pool._send
+
+    def late(message: Mapping[str, Any]) -> None:
+        if "dump" in message:
+            asked.append(time.monotonic())
+            held.append(message)
+        else:
+            send(message)
+
+    held: list[Mapping[str, Any]] = []
+    monkeypatch.setattr(bench.pool, "_send", late)
+    job = Job(bench.checks["trouble.hangs"], (CPU,))
+    worker = bench.pool.start(job.worker_request(7), fork=True, limit_s=600.0)
+    while not worker.ended:
+        bench.pool.poll(0.05)
+        if worker.measurements:  # after which it hangs
+            worker.limit_s = 0.0
+        if held and time.monotonic() - asked[0] > 1.0:
+            send(held.pop())
+    assert worker.timed_out
+    assert "in hangs" in worker.log_tail
+
+
+def test_who_handles_a_signal_is_known() -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        for handler, handled in ((signal.SIG_IGN, False), (signal.SIG_DFL, False), (lambda *_: None, True)):
+            signal.signal(signal.SIGUSR2, handler)
+            assert catches(os.getpid(), signal.SIGUSR2) is handled
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE])

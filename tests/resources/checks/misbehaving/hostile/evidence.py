@@ -138,9 +138,17 @@ def daemon_writes(accelerator: Accelerator) -> Iterator[Measurement]:
 def thread_writes(accelerator: Accelerator) -> Iterator[Measurement]:
     """Is it seen wherever it falls?"""
     descriptor = pipe()
-    threading.Thread(target=lambda: [os.write(descriptor, b"1") for _ in range(1000)], daemon=True).start()
+    begun = threading.Event()
+
+    def write() -> None:
+        for _ in range(1000):
+            os.write(descriptor, b"1")
+            begun.set()
+
+    threading.Thread(target=write, daemon=True).start()
     for _ in range(500):
         yield Measurement("figure", 1.0, {"text": "x" * 500})
+    begun.wait()  # it may not have had a processor yet
 
 
 @check("hostile.closes", title="Closes every descriptor but the standard ones", measures=MEASURES)
