@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -138,9 +141,30 @@ STACK = Hanging()
 """
 
 
-def hang(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+#: The same at its first look; at the next one there is a device.
+HANGING_ONCE = """
+import time
+from pathlib import Path
+from readiness.accelerators.base import Stack
+from readiness.datamodel import AcceleratorFacts
+
+class Hanging(Stack):
+    name = kind = "cuda"
+
+    def discover(self):
+        marker = Path(__file__).with_name("looked")
+        if not marker.exists():
+            marker.touch()
+            time.sleep(600)
+        yield AcceleratorFacts("cuda:0", "cuda", 0, "cuda", None, None)
+
+STACK = Hanging()
+"""
+
+
+def hang(monkeypatch: pytest.MonkeyPatch, folder: Path, stack: str = HANGING) -> None:
     """A stack whose devices cannot be listed, in every worker."""
-    (folder / "cuda.py").write_text(HANGING)
+    (folder / "cuda.py").write_text(stack)
     monkeypatch.setattr(accelerators, "NAMES", ("cuda", "cpu"))
     monkeypatch.setattr(accelerators.stack("cuda"), "absence", lambda: None)
     monkeypatch.setattr(process_control, "bootstrap", partial(bootstrap_with, folder, process_control.bootstrap))
@@ -157,33 +181,43 @@ def bootstrap_with(folder: Path, bootstrap: Callable[..., list[str]], *arguments
 
 
 @pytest.mark.parametrize("whom", ["the worker", "the prepared process"])
-def test_a_signal_that_happens_to_come_is_no_failure_of_a_stack(whom: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accelerators, "NAMES", ("cpu",))
+def test_a_signal_that_happens_to_come_is_no_failure_of_a_stack(whom: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hang(monkeypatch, tmp_path, HANGING_ONCE)
+    without_torch(monkeypatch)
+    monkeypatch.setattr(accelerators, "NAMES", ("cuda",))
     killed: list[int] = []
 
-    with WorkerPool(preload="readiness.engine.worker") as pool:
+    with WorkerPool() as pool:
 
         def kill_once() -> bool:
-            for process in children():
-                prepared = process.ppid() == os.getpid()
-                if not killed and prepared is (whom == "the prepared process") and (prepared is False or process.children()):
-                    killed.append(process.pid)
-                    process.kill()
+            if not killed and (tmp_path / "looked").exists():
+                (worker,) = pool.workers.values()
+                assert worker.pid is not None
+                killed.append(pool._forkserver.pid if whom == "the prepared process" else worker.pid)
+                os.kill(killed[0], signal.SIGKILL)
             return False
 
         found = discovery.discover(pool, stopped=kill_once)
     assert len(killed) == 1
-    assert ([item.id for item in found.accelerators], found.failures) == (["cpu:0"], {})
+    assert ([item.id for item in found.accelerators], found.failures) == (["cuda:0"], {})
     assert children() == []
 
 
 def test_a_driver_that_does_not_answer_fails_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hang(monkeypatch, tmp_path)
     without_torch(monkeypatch)
+    passed_s = [0.0]  # beside what has really passed
+    monkeypatch.setattr(discovery, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s[0]))
     with WorkerPool() as pool:
-        found = discovery.discover(pool, limit_s=12)  # time enough for the CPU on a busy host
+
+        def let_time_pass() -> bool:
+            if len(pool.workers) == 1:  # the CPU has answered, however busy the host is
+                passed_s[0] = discovery.LIMIT_S
+            return False
+
+        found = discovery.discover(pool, stopped=let_time_pass)
     assert [item.id for item in found.accelerators] == ["cpu:0"]
-    assert found.failures == {"cuda": "its devices could not be listed within 12 s"}
+    assert found.failures == {"cuda": "its devices could not be listed within 180 s"}
     (wedged,) = select(found, ())
     assert wedged.id == "cuda:0"
     assert children() == []

@@ -15,11 +15,17 @@ from tests.support.engine import evidence_of, run, use_checks, without_torch, wr
 TIMES = '''
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from readiness import Accelerator, Measurement, Scope, check
 
 def note(accelerator, name):
     begun = time.monotonic()
-    time.sleep(0.4)
+    if name == "shared":  # it goes on when its like is there as well
+        Path({trace!r} + accelerator.id).touch()
+        while not all(Path({trace!r} + id).exists() for id in ("cpu:0", "cpu:1")):
+            time.sleep(0.01)
+    else:
+        time.sleep(0.2)
     with open({trace!r}, "a") as stream:
         stream.write(f"{{name}} {{accelerator.id}} {{begun}} {{time.monotonic()}} {{len(accelerator.peers)}}\\n")
 

@@ -30,6 +30,8 @@ def steps(accelerator: Accelerator, *, seconds: float = 0.0) -> Iterator[Yield]:
         done += 1
         yield Note(f"step {done}")
         time.sleep(0.02)
+        while done >= 5 and os.path.exists(os.environ.get("LASTING_HELD", "")):  # noqa: PTH110
+            time.sleep(0.01)
         if os.environ.get("LASTING_DIES") == str(done):
             os.abort()
         if os.environ.get("LASTING_FAILS") == str(done):
