@@ -25,7 +25,7 @@ GLANCE_LIMIT_S, DETAIL_LIMIT_S = 2.0, 20.0
 #: The former without a terminal: tools that query eight cards one after the other take seconds.
 PATIENT_LIMIT_S = 15.0
 #: What a fresh interpreter without torch may take to start, on a busy host too.
-_START_LIMIT_S = 20.0
+_START_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def use(monkeypatch: pytest.MonkeyPatch, *, tools: Path | None = None, libraries
     monkeypatch.setenv("FAKE_DCMI", dcmi)
 
 
-def look(root: Path, *vendors: str, detail: bool = False, limit_s: float = 10.0, **settings: str) -> Gathered:
+def look(root: Path, *vendors: str, detail: bool = False, limit_s: float = 100.0, **settings: str) -> Gathered:
     """What the sources of these vendors say now, with time enough for a busy host."""
     return gather(
         vendors=vendors, stages=("glance", "detail") if detail else ("glance",), root=root, settings=settings,

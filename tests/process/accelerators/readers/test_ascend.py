@@ -137,7 +137,7 @@ def test_a_library_that_blocks_or_dies_costs_itself_only(how: str, tmp_path: Pat
     fake_dcmi(tmp_path / "lib", 2)
     fake_tool(tmp_path / "bin", "npu-smi", {"info": TABLE.format(health="OK")})
     use(monkeypatch, libraries=tmp_path / "lib", tools=tmp_path / "bin", dcmi=f"{how}=health")
-    found = look(tmp_path, "Huawei", limit_s=3.0)
+    found = look(tmp_path, "Huawei", limit_s=10.0 if how == "hang" else 100.0)  # the tool answers in time on a busy host, too
     assert [reading.index for reading in found.devices] == [2]
     assert found.devices[0].value("health") == "OK"
     assert ("did not finish within" if how == "hang" else "SIGABRT") in found.devices[0].problems["libdcmi"]
