@@ -1,8 +1,8 @@
 """What holds for every test.
 
 One thread a process, since tests run side by side and spinning threads starve each other; those of ranks, which take more, do
-not spin (a training of one rank then takes a fifth of the processor time on busy cores). Hypothesis has no deadline, since
-a busy machine is no fault, and draws the same examples in CI every time, new ones at home.
+not spin (a training of one rank then takes a fifth of the processor time on busy cores). Hypothesis has no deadline and no
+limit for drawing examples, since a busy machine is no fault, and draws the same examples in CI every time, new ones at home.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.paths import ROOT
 
@@ -23,7 +23,9 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-settings.register_profile("readiness", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile(
+    "readiness", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("readiness")
 
 

@@ -96,7 +96,7 @@ def digests() -> dict[str, str]:
         "import json; from readiness import check_registry; from readiness.profile import loader\n"
         "print(json.dumps({name: loader.load(name, check_registry.shipped()).sha256 for name in loader.names()}, indent=1))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=240)
     return dict(json.loads(done.stdout))
 
 

@@ -21,7 +21,8 @@ WITHOUT_TORCH = "tests.support.stand_in_torch,readiness.engine.worker"
 CODE_WITHOUT_TORCH = (
     f"from readiness.isolation.worker_pool import WorkerPool; WorkerPool.__init__.__kwdefaults__['preload'] = {WITHOUT_TORCH!r}; {CODE}"
 )
-_LIMIT_S = 120
+#: Less than pytest gives a test, and long enough for a busy host.
+_LIMIT_S = 240
 
 
 def readiness(
