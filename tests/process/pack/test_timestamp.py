@@ -113,6 +113,14 @@ def test_a_reply_that_is_altered_with_its_digest_made_anew_does_not_pass_as_sign
         assert not is_passed or same.items() <= honest.items(), bit
 
 
+def test_a_certificate_of_no_known_version_is_a_bad_file(stamped: Files) -> None:
+    """The library has a class of its own for it, which is no ValueError."""
+    version = b"\xa0\x03\x02\x01\x02"
+    assert version in stamped[TIMESTAMP_REPLY]
+    with pytest.raises(BadFileError, match="cannot be read"):
+        timestamp.stamp(stamped[TIMESTAMP_REPLY].replace(version, version[:-1] + b"\x22"), stamped)
+
+
 def test_the_stamp_of_another_pack_is_refused_and_found(stamped: Files, core: Core, authority: packs.Authority, tmp_path: Path) -> None:
     other = authority.reply(timestamp.request(b"something else"))
     with pytest.raises(BadFileError, match="not of this pack"):

@@ -14,6 +14,8 @@ from readiness.distributed import tcp_fault_injection, tcp_info
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has such filters")
 
 Pair = tuple[socket.socket, socket.socket]
+#: What TCP may take to send once more what was lost several times: it waits twice as long each time.
+LONG_S = 240.0
 
 
 @pytest.fixture
@@ -22,8 +24,8 @@ def pair() -> Iterator[Pair]:
         near = socket.create_connection(server.getsockname())
         far, _ = server.accept()
         with near, far:
-            near.settimeout(0.3)
-            far.settimeout(0.3)
+            near.settimeout(LONG_S)
+            far.settimeout(LONG_S)
             yield near, far
 
 
@@ -47,10 +49,11 @@ def test_nothing_passes_a_cut_until_it_is_mended(pair: Pair) -> None:
     assert receive(far, 6) == b"before"
     tcp_fault_injection.cut([far.fileno()])
     near.sendall(b"into the void")
+    far.settimeout(0.3)
     with pytest.raises(TimeoutError):
         far.recv(1)
     tcp_fault_injection.restore([far.fileno()])
-    far.settimeout(10)
+    far.settimeout(LONG_S)
     assert receive(far, 13) == b"into the void"
 
 
@@ -62,16 +65,14 @@ def test_a_closed_connection_does_not_prevent_restoring_others(pair: Pair) -> No
     tcp_fault_injection.cut([far.fileno()])
     near.sendall(b"late")
     tcp_fault_injection.restore([closed, far.fileno()])
-    far.settimeout(10)
     assert receive(far, 4) == b"late"
 
 
 def test_randomly_dropped_segments_are_retransmitted(pair: Pair) -> None:
     near, far = pair
-    far.settimeout(30)
     tcp_fault_injection.drop_share([far.fileno()], 0.3)
     content = bytes(range(256)) * 40
-    for _ in range(30):
+    for _ in range(10):
         near.sendall(content)
         assert receive(far, len(content)) == content
 
@@ -91,7 +92,7 @@ def test_unanswered_connections_are_reported_with_both_ranks(pair: Pair) -> None
     assert ends not in tcp_info.tcp_report()["unanswered"]
     tcp_fault_injection.cut([far.fileno()])
     near.sendall(b"into the void")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while ends not in tcp_info.tcp_report()["unanswered"] and time.monotonic() < deadline:
         time.sleep(0.05)
     told = tcp_info.tcp_report()
@@ -104,7 +105,6 @@ def test_unanswered_connections_are_reported_with_both_ranks(pair: Pair) -> None
 
 def test_a_wire_that_loses_segments_has_them_sent_again(pair: Pair) -> None:
     near, far = pair
-    far.settimeout(30)
     tcp_fault_injection.drop_share([far.fileno()], 0.25)
     for _ in range(100):
         near.sendall(b"x" * 1000)
