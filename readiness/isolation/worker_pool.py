@@ -31,8 +31,7 @@ _DIRECT_KILL_S = 1.0
 #: What a worker may print before the next look at it without having to wait.
 _LOG_PIPE_BYTES = 2**20
 _WATCH_PERIOD_S = 0.1
-#: How long a process at its time limit is waited for to print its stack, on a busy host too; its end is what it printed before
-#: such a pause.
+#: How long a process at its time limit may take to print its stack, on a busy host too, and what pause ends it.
 _DUMP_LIMIT_S, _DUMP_PAUSE_S = 5.0, 0.1
 #: Whoever did not look for so long was stopped or very busy: that time is nobody's.
 _STALL_S = 2.0
@@ -208,7 +207,8 @@ class WorkerPool:
             worker.timed_out = True
             worker.waited_s = None if worker.pid is None else runqueue_wait.of_process(worker.pid)
             handles = worker.pid is not None and catches(worker.pid, signal.SIGUSR1)
-            worker.dump_sent, worker.dump_limit_s, worker.printed_before_dump = time.monotonic(), _DUMP_LIMIT_S * handles, worker.printed
+            worker.dump_limit_s, worker.printed_before_dump = _DUMP_LIMIT_S * handles, worker.printed
+            worker.dump_sent = time.monotonic()
             self._send({"dump": worker.id})
 
     def _ensure_killed(self, worker: Worker, waited_s: float) -> None:
