@@ -11,9 +11,10 @@ from readiness.distributed.rank_process import RankProcess, read_reports
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json
 
-#: How long stacks take to be written, and how long diagnostics may take to arrive. A rank that is blocked while it holds
-#: the interpreter never answers.
-_STACKS_S, _ANSWER_S = 0.2, 1.5
+#: How long stacks and diagnostics may take to arrive. A rank that is blocked while it holds the interpreter never answers.
+_ANSWER_S = 1.5
+#: Stacks are there once a log has grown and then stood still for so long.
+_WRITTEN_S = 0.2
 #: Where a watchdog's last output stands, with the stacks that may follow it.
 _LOG_CHARACTERS = 20_000
 
@@ -48,13 +49,18 @@ def collect(processes: Sequence[RankProcess]) -> Mapping[int, Json]:
     faulthandler writes stacks even while a rank is blocked in C; the flight recorder is read by another thread.
     """
     alive = [process for process in processes if process.handle.poll() is None and process.state() != "stopped"]
-    for process in alive:
-        if process.ready:  # before that, the signal may end it
-            process.request_diagnostics()
-            process.request_stacks()
-    requested_at = time.monotonic()
-    while alive and (waited_s := time.monotonic() - requested_at) < _ANSWER_S:
-        if waited_s > _STACKS_S and all(process.answered or not process.ready or not process.open for process in alive):
+    asked = [process for process in alive if process.ready]  # before that, the signal may end it
+    before = sizes = {process.rank: process.log_size for process in asked}
+    for process in asked:
+        process.request_diagnostics()
+        process.request_stacks()
+    requested_at = grown_at = time.monotonic()
+    while alive and (now := time.monotonic()) - requested_at < _ANSWER_S:
+        asked = [process for process in asked if process.open]
+        last, sizes = sizes, {process.rank: process.log_size for process in asked}
+        grown_at = now if any(size != last[rank] for rank, size in sizes.items()) else grown_at
+        written = all(size > before[rank] for rank, size in sizes.items()) and now - grown_at > _WRITTEN_S
+        if written and all(process.answered for process in asked):
             break
         read_reports(alive, 0.02)
     return {process.rank: process.last_call for process in processes if process.last_call is not None}

@@ -17,8 +17,9 @@ from readiness.distributed.types import Failure, FailureKind, Network, Placement
 from readiness.host import disk
 from readiness.host.memory import kernel_kills
 
-#: How long the others may still report what they saw, once one rank has failed.
-GRACE_S = 0.5
+#: How long the others may still report what they saw, once one rank has failed; and how long the cause may take to show
+#: itself where ranks have only lost connections: a process that is ending closes its sockets first before it is gone.
+GRACE_S, CAUSE_S = 0.5, 5.0
 #: How long ranks may take to leave a group in which all work is done.
 LEAVE_S = 15.0
 
@@ -103,7 +104,8 @@ def _watch(monitor: RankMonitor, limits: _Limits) -> Failure | None:
             return None
         if monitor.any_failed:
             failed_at = monitor.now if failed_at is None else failed_at
-            if monitor.now - failed_at > GRACE_S or monitor.all_ended:
+            grace_s = GRACE_S if monitor.cause_known else CAUSE_S
+            if monitor.now - failed_at > grace_s or monitor.all_ended:
                 return _end(monitor, stalled=False)
         elif monitor.any_frozen():
             return _end(monitor, stalled=False)

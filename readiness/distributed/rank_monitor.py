@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from readiness.distributed.failure_snapshot import collect, dead_links, snapshot
-from readiness.distributed.fault_attribution import RankSnapshot, attribute_fault
+from readiness.distributed.fault_attribution import RankSnapshot, attribute_fault, is_victim
 from readiness.distributed.launcher import RankGroup
 from readiness.distributed.rank_process import RankProcess, kill_and_reap, read_reports
 from readiness.distributed.start_limits import KILL_S
@@ -77,6 +77,14 @@ class RankMonitor:
     def any_failed(self) -> bool:
         """True if a rank has raised or its process has ended."""
         return bool(self.ended_at) or any(process.error is not None for process in self.processes)
+
+    @property
+    def cause_known(self) -> bool:
+        """True if a rank has raised more than that it lost others, or its process has ended without a word."""
+        return any(
+            process.rank in self.ended_at if process.error is None else not is_victim(process.error)
+            for process in self.processes
+        )
 
     @property
     def all_ended(self) -> bool:

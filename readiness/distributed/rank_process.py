@@ -187,6 +187,11 @@ class RankProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.handle.pid, signal.SIGKILL)  # it may not lead a session yet
 
+    @property
+    def log_size(self) -> int:
+        """Bytes that the rank has printed."""
+        return os.fstat(self.log.fileno()).st_size
+
     def log_tail(self, characters: int) -> str:
         """Return the end of the rank's output; stacks end where they reach this module and the parent's code."""
         # Where this process reads, the rank writes: the two share one place in the file, which must not move.

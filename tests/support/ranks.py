@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import mmap
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +19,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from readiness.distributed import tcp_fault_injection
+from readiness.distributed.rank_monitor import RankMonitor
 from tests.support import command_server
 
 Collective = Callable[..., Any]
+#: A byte for each rank that is forked from this process, which it shares with it: 1 once the rank has come to its planted fault.
+_REACHED = mmap.mmap(-1, 64)
 
 
 @contextlib.contextmanager
@@ -32,12 +39,21 @@ def nothing_left() -> Iterator[None]:
         children = {child.pid for child in this.children(recursive=True)}
         files = this.num_fds() - len(command_server.processes())
     yield
-    left = [child for child in this.children(recursive=True) if child.pid not in {*children, *command_server.processes()}]
+    deadline = time.monotonic() + 10  # whoever has been told to end may be waiting for a processor
+    while (left := _left(this, children, files)) and time.monotonic() < deadline:
+        gc.collect()  # of what stands in a circle, files as well
+        time.sleep(0.05)
     assert not left, left
-    assert this.num_fds() - len(command_server.processes()) <= files
 
 
-def wait_for_end(pids: list[int], seconds: float = 10.0) -> list[int]:
+def _left(this: psutil.Process, children: set[int], files: int) -> list[object]:
+    """What there is beyond these children and so many open files."""
+    left: list[object] = [child for child in this.children(recursive=True) if child.pid not in {*children, *command_server.processes()}]
+    now = this.num_fds() - len(command_server.processes())
+    return left if now <= files else [*left, f"{now - files} more open files"]
+
+
+def wait_for_end(pids: list[int], seconds: float = 60.0) -> list[int]:
     """Those of the processes that are still there after at most so many seconds (a dead one not yet reaped is gone)."""
 
     def there(pid: int) -> bool:
@@ -78,10 +94,39 @@ def stop_oneself() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def end_slowly() -> NoReturn:
+    """As a process whose connections are gone long before it is: the others are told first."""
+    for descriptor, _, _ in tcp_fault_injection.connections():
+        with socket.socket(fileno=os.dup(descriptor)) as opened:
+            opened.shutdown(socket.SHUT_RDWR)
+    time.sleep(1.5)
+    kill_oneself()
+
+
+def reached() -> None:
+    """Tell the process that this rank was forked from that it has come to its planted fault."""
+    _REACHED[dist.get_rank()] = 1
+
+
 def hang() -> NoReturn:
     """Never come back."""
+    if dist.is_initialized():
+        reached()
     threading.Event().wait()
     raise AssertionError
+
+
+def patient_until_the_fault(monkeypatch: pytest.MonkeyPatch, ranks: int = 1) -> None:
+    """Until so many ranks have come to their planted fault, nothing counts as standing still, however slow this machine is."""
+    healthy = RankMonitor.tick
+    _REACHED[:] = bytes(len(_REACHED))
+
+    def tick(monitor: RankMonitor, *arguments: Any) -> None:
+        healthy(monitor, *arguments)
+        if _REACHED[:].count(1) < ranks:
+            monitor.count_from(time.monotonic())
+
+    monkeypatch.setattr(RankMonitor, "tick", tick)
 
 
 def fail() -> NoReturn:
@@ -123,7 +168,7 @@ def corrupt(name: str, number: int, rank: int, monkeypatch: Any, spoil: Callable
     monkeypatch.setattr(dist, name, faulty)
 
 
-def pids_in(folder: Path, number: int, seconds: float = 30.0) -> list[int]:
+def pids_in(folder: Path, number: int, seconds: float = 200.0) -> list[int]:
     """The ids that so many ranks wrote into files of this folder; waits until all of them have."""
     deadline = time.monotonic() + seconds
     while len(found := sorted(folder.glob("*.pid"))) < number and time.monotonic() < deadline:

@@ -58,6 +58,8 @@ def _watch(accelerator: Accelerator, name: str, seconds: float, factor: torch.Te
         if now - sampled >= _SAMPLE_PERIOD_S:
             sampled = now
             _sample(accelerator, span)
+    if not span.samples:  # this process was kept from running for most of the time
+        _sample(accelerator, span)
     # The counters first: reading them may take a while in which nothing is done.
     span.seconds = time.monotonic() - started
     after = accelerator.counters()

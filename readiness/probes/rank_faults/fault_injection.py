@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from readiness.accelerators.base import Accelerator
 from readiness.distributed.fault_attribution import RankSnapshot
-from readiness.distributed.group_runner import raise_if_disk_full
+from readiness.distributed.group_runner import CAUSE_S, GRACE_S, raise_if_disk_full
 from readiness.distributed.launcher import rank_group
 from readiness.distributed.rank_messages import Report
 from readiness.distributed.rank_monitor import RankMonitor
@@ -179,9 +179,11 @@ class _FaultMonitor:
         return self.monitor.attribute(known, stalled=stalled)
 
     def _prevented(self) -> FaultOutcome:
-        time.sleep(0.3)  # the others may still report what they saw
-        for process in self.processes:
-            process.read_rest()
+        failed_at = self.monitor.now
+        while self.monitor.any_failed and not self.monitor.all_ended:  # the others may still report what they saw
+            if self.monitor.now - failed_at > (GRACE_S if self.monitor.cause_known else CAUSE_S):
+                break
+            self.monitor.tick(_TICK_S)
         failure = self._attribute(self.monitor.examine())
         log = self.monitor.logs(failure.culprits, 1000)
         self.monitor.kill()

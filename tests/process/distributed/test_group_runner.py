@@ -33,6 +33,7 @@ from readiness.distributed import (
     rank_monitor,
     rank_process,
     run_ranks,
+    watch_clock,
 )
 from readiness.distributed import group_runner as distributed_run_ranks
 from readiness.distributed import (
@@ -117,6 +118,7 @@ def test_reports_larger_than_a_pipe_arrive_whole() -> None:
         (support.stop_oneself, FailureKind.FROZEN, "stopped"),
         (support.fail, FailureKind.RAISED, "ArithmeticError: the matrix unit gave up"),
         (support.leave, FailureKind.DIED, "exited without a report"),
+        (support.end_slowly, FailureKind.DIED, "SIGKILL"),
     ],
 )
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -155,8 +157,9 @@ def waiting(context: RankContext) -> Iterator[Json]:
     yield from summing(context)
 
 
-def test_a_rank_that_stays_away_is_named_and_its_stack_kept() -> None:
-    outcome = run(waiting, 3, patience_s=1.5)
+def test_a_rank_that_stays_away_is_named_and_its_stack_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.patient_until_the_fault(monkeypatch)
+    outcome = run(waiting, 3, patience_s=3.0)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.BEHIND, (1,))
     assert "hang" in outcome.failure.log
@@ -164,10 +167,12 @@ def test_a_rank_that_stays_away_is_named_and_its_stack_kept() -> None:
 
 def all_waiting(context: RankContext) -> None:
     with context.step("the same for all"):
+        support.reached()
         time.sleep(1000)
 
 
-def test_a_hang_of_all_ranks_names_none() -> None:
+def test_a_hang_of_all_ranks_names_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.patient_until_the_fault(monkeypatch, ranks=2)
     outcome = run(all_waiting, patience_s=1.0)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.HUNG, ())
@@ -187,18 +192,30 @@ def working_on(context: RankContext) -> Iterator[Json]:
             time.sleep(0.1)
 
 
-def test_a_pause_of_the_whole_tool_counts_for_no_limit() -> None:
-    heard: list[Json] = []
+class PausedClock:
+    """The clock of a process that is paused for an hour whenever a test says so."""
+
+    def __init__(self) -> None:
+        self.pauses = 0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + 3600.0 * self.pauses
+
+
+def test_a_pause_of_the_whole_tool_counts_for_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = PausedClock()
+    monkeypatch.setattr(watch_clock, "time", clock)
 
     def pause_once(_: int, report: Json) -> None:
-        heard.append(report)
-        if len(heard) == 1:
-            time.sleep(4.0)
+        clock.pauses = 1
 
-    assert run(working_on, limit_s=4.0, on_report=pause_once).failure is None
+    assert run(working_on, on_report=pause_once).failure is None
+    assert clock.pauses == 1
 
 
-def test_a_group_beyond_its_limit_is_overdue() -> None:
+def test_a_group_beyond_its_limit_is_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However long the ranks take to start: the limit has passed once two reports of the first are there.
+    monkeypatch.setattr(rank_monitor.RankMonitor, "now", property(lambda monitor: 2.0 * (len(monitor.processes[0].collected) > 1)))
     outcome = run(endless, limit_s=1.0)
     assert outcome.failure is not None
     assert outcome.failure.kind is FailureKind.OVERDUE
@@ -207,7 +224,8 @@ def test_a_group_beyond_its_limit_is_overdue() -> None:
 
 def test_a_rank_that_cannot_leave_is_reported_with_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_side, "_leave_group", lambda: dist.get_rank() and support.hang())
-    monkeypatch.setattr(distributed_run_ranks, "LEAVE_S", 0.5)
+    monkeypatch.setattr(distributed_run_ranks, "LEAVE_S", 100.0)  # which pass once the other one has left
+    monkeypatch.setattr(rank_monitor.RankMonitor, "now", property(lambda monitor: 1000.0 * (0 in monitor.ended_at)))
     outcome = run(summing)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.LINGERED, (1,))
@@ -215,7 +233,7 @@ def test_a_rank_that_cannot_leave_is_reported_with_its_results(monkeypatch: pyte
 
 
 def test_different_shapes_are_a_failure_and_not_the_end_of_this_process() -> None:
-    outcome = run(mismatched, patience_s=3.0)
+    outcome = run(mismatched)
     assert outcome.failure is not None
     assert outcome.failure.kind in (FailureKind.DIED, FailureKind.RAISED, FailureKind.HUNG)
 
@@ -400,8 +418,9 @@ def never_meeting(context: RankContext) -> None:
     context.exchange()
 
 
-def test_a_rank_that_does_not_come_to_a_meeting_is_named() -> None:
-    outcome = run(never_meeting, 3, patience_s=1.5)
+def test_a_rank_that_does_not_come_to_a_meeting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.patient_until_the_fault(monkeypatch)
+    outcome = run(never_meeting, 3, patience_s=3.0)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.BEHIND, (2,))
     assert "in thinking" in outcome.failure.reason
@@ -409,12 +428,14 @@ def test_a_rank_that_does_not_come_to_a_meeting_is_named() -> None:
 
 def keeping_the_interpreter(context: RankContext) -> None:
     with context.step("the same for all"):
+        support.reached()
         if context.rank == 1:
             ctypes.PyDLL(None).sleep(1000)  # a call in C that lets no other thread of its process run
         support.hang()
 
 
-def test_a_rank_that_holds_the_interpreter_lock_is_identified() -> None:
+def test_a_rank_that_holds_the_interpreter_lock_is_identified(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.patient_until_the_fault(monkeypatch, ranks=3)
     outcome = run(keeping_the_interpreter, 3, patience_s=5.0)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.culprits) == (FailureKind.FROZEN, (1,))
@@ -425,6 +446,7 @@ def calling_something_else(context: RankContext) -> None:
     tensor = torch.ones(8)
     dist.all_reduce(tensor)
     with context.step("what all should do"):
+        support.reached()
         if context.rank == 2:
             dist.broadcast(tensor, src=2)
             dist.broadcast(tensor, src=0)
@@ -432,7 +454,8 @@ def calling_something_else(context: RankContext) -> None:
             dist.all_reduce(tensor)
 
 
-def test_a_rank_that_calls_another_collective_is_named_by_the_flight_recorder() -> None:
+def test_a_rank_that_calls_another_collective_is_named_by_the_flight_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.patient_until_the_fault(monkeypatch, ranks=4)
     outcome = run(calling_something_else, 4, patience_s=2.0)
     assert outcome.failure is not None
     if outcome.failure.kind is not FailureKind.MISMATCHED:

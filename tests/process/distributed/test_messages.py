@@ -120,7 +120,7 @@ def test_a_store_is_reached_through_what_is_carried(ends: Ends) -> None:
 def test_a_store_that_is_gone_ends_the_connections_to_it(ends: Ends) -> None:
     ends.listener.close()
     address, _ = rendezvous.served_at(ends.there.place(ends.place))
-    with socket.create_connection(address, 10) as opened:
+    with socket.create_connection(address, 100) as opened:
         opened.sendall(b"a question")
         assert opened.recv(100) == b""
 
@@ -171,7 +171,7 @@ def test_a_connection_of_another_user_is_closed(ends: Ends) -> None:
         answer = b"none"
         try:
             os.setuid(4711)
-            with socket.create_connection(address, 10) as opened:
+            with socket.create_connection(address, 100) as opened:
                 opened.sendall(b"an order for the store")
                 answer = opened.recv(100)
         except ConnectionError:  # reset, or a broken pipe where it was closed before anything was sent
@@ -245,7 +245,7 @@ def test_listeners_are_found_with_their_addresses() -> None:
     ):
         assert process.stdout is not None
         process.stdout.readline()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 50
         while len(watch.seen) < 5 and time.monotonic() < deadline:
             time.sleep(0.01)
         process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.readers import npu_smi
 from readiness.accelerators.readers.contract import Reading, Report
 from readiness.datamodel import AcceleratorFacts, Evidence, Status
+from readiness.probes.driver import under_load
 from readiness.simulator import machine_file
 from readiness.simulator.faults import kinds
 from tests.support import run_check, value, values
@@ -145,7 +147,7 @@ CORRECTED = "errors_per_s [('kind', 'corrected'), ('phase', '{}')]"
 
 def test_counters_that_move_under_load_only() -> None:
     ill = _loaded("counter-under-load")
-    assert ill[CORRECTED.format("load")] > 1000
+    assert ill[CORRECTED.format("load")] > 100  # some 17,000 on a chip that is at work all the time
     assert ill[CORRECTED.format("idle")] == 0
     well = _loaded("healthy")
     assert well[CORRECTED.format("load")] == 0
@@ -164,6 +166,13 @@ def test_throttling_that_is_a_fault() -> None:
     capped = run_check("driver.under_load", fake(ReportingStack(None, [count], ["sw power cap"])), seconds=0.6)
     assert value(capped, "throttled_share") == 0
     assert any(row.get("throttle_reason") == "sw power cap" for row in capped.rows)
+
+
+def test_a_process_that_was_kept_from_running_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 0.1, 90.0, 90.0])
+    monkeypatch.setattr(under_load, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    span = under_load.load(fake(ReportingStack(None, reasons=["hw thermal slowdown"])), 1.0)
+    assert (span.samples, span.throttled, span.seconds) == (1, {"hw thermal slowdown": 1}, 90.0)
 
 
 def test_where_neither_can_be_read_nothing_is_reported() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import signal
@@ -40,17 +41,19 @@ def _in_children(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> 
 
 
 @pytest.mark.parametrize(
-    ("act", "message"),
+    ("act", "limit_s", "message"),
     [
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), "SIGKILL"),
-        (lambda: os._exit(0), "without an answer"),
-        (lambda: torch.zeros(2) @ torch.zeros(3), "RuntimeError"),
-        (lambda: time.sleep(60), "did not end in time and was killed"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), 100.0, "SIGKILL"),
+        (lambda: os._exit(0), 100.0, "without an answer"),
+        (lambda: torch.zeros(2) @ torch.zeros(3), 100.0, "RuntimeError"),
+        (lambda: time.sleep(600), 0.5, "did not end in time and was killed"),
     ],
 )
-def test_a_device_that_does_not_open(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], message: str) -> None:
+def test_a_device_that_does_not_open(
+    monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], limit_s: float, message: str
+) -> None:
     _in_children(monkeypatch, act)
-    evidence = run_check("driver.lifecycle", opens=2, open_timeout_s=0.5)
+    evidence = run_check("driver.lifecycle", opens=2, open_timeout_s=limit_s)
     assert value(evidence, "failed_opens") == 2
     assert all(message in str(row["failure"]) for row in evidence.rows)
     assert values(evidence, "memory_growth_bytes") == []
@@ -63,7 +66,7 @@ def test_a_process_that_finds_no_room_on_the_disk_proves_nothing_about_the_devic
 
 
 def test_two_that_hang_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    _in_children(monkeypatch, lambda: time.sleep(60))
+    _in_children(monkeypatch, lambda: time.sleep(600))
     evidence = run_check("driver.lifecycle", opens=9, open_timeout_s=0.2)
     assert value(evidence, "failed_opens") == 2
 
@@ -102,7 +105,7 @@ def test_too_few_readings_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_fresh_interpreter_opens_it_where_forking_is_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
     accelerator = cpu()
     monkeypatch.setattr(type(accelerator.stack), "fork_safe", False)
-    opening = lifecycle.open_once(accelerator, 60.0)
+    opening = lifecycle.open_once(accelerator, 250.0)
     assert opening.failure is None
 
 
@@ -136,6 +139,7 @@ def test_a_file_that_is_read_through_memory_is_no_growth(tmp_path: Path) -> None
 
 def test_what_is_free_in_the_heap_is_no_growth() -> None:
     """Blocks of megabytes that come and go: the heap keeps them or not, as it happens; two of fifty sound chips were blamed."""
+    gc.collect()  # what other tests left in circles would be given back meanwhile
     readings = []
     for size in (8, 24, 8, 30, 16, 8, 24, 30):
         room = [bytearray(size * 2**17) for _ in range(8)]
