@@ -18,7 +18,7 @@ from readiness.host import disk
 from readiness.host.memory import kernel_kills
 
 #: How long the others may still report what they saw, once one rank has failed; and how long the cause may take to show
-#: itself where ranks have only lost connections: a process that is ending closes its sockets first before it is gone.
+#: itself where ranks have only lost connections: a process that is ending closes its sockets before it is gone.
 GRACE_S, CAUSE_S = 0.5, 5.0
 #: How long ranks may take to leave a group in which all work is done.
 LEAVE_S = 15.0

@@ -69,7 +69,7 @@ def test_acts_are_counted_over_processes_however_these_end(tmp_path: Path, monke
 
     with pytest.raises(DiedError):
         inside(named, functools.partial(_with_prefix, str(tmp_path / "prefix-"), die))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while (counts := fault_counts.acted()) is None or counts[1] < 3:  # the fork's act is its last
         assert time.monotonic() < deadline, counts
         time.sleep(0.01)

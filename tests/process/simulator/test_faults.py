@@ -293,7 +293,7 @@ def test_after_a_refusal_every_allocation_is_refused() -> None:
 
 def test_slow_and_throttled_calls_take_longer() -> None:
     def ask() -> list[float]:
-        x = _x(600, 600).to("sim")
+        x = _x(200, 200).to("sim")
         times = []
         for _ in range(16):
             started = time.perf_counter()
@@ -302,13 +302,13 @@ def test_slow_and_throttled_calls_take_longer() -> None:
         return times
 
     # Healthy calls and others in one process, so that a busy host slows both.
-    turns = inside(chip(defect("slow", "mm", severity=0.05, every=2)), ask)
+    turns = inside(chip(defect("slow", "mm", severity=0.01, every=2)), ask)
     fast, slow = sorted((min(turns[::2]), min(turns[1::2])))
     assert slow > 5 * fast
-    later = inside(chip(defect("throttle", severity=0.05, after_calls=8)), ask)
+    later = inside(chip(defect("throttle", severity=0.01, after_calls=8)), ask)
     assert min(later[9:]) > 5 * min(later[:8])
     cold = inside(chip(defect("throttle", severity=0.01)), ask)
-    assert min(cold[8:]) < 20 * min(cold[:8]), "a cold chip is not throttled"
+    assert min(cold[8:]) < 30 * min(cold[:8]), "a cold chip is not throttled"
 
 
 def test_a_checkpoint_comes_back_damaged() -> None:
@@ -451,7 +451,7 @@ def test_a_load_warms_the_chip_and_a_pause_cools_it() -> None:
         took_s: list[float] = []
         for work in (True, False):
             began = time.monotonic()
-            while time.monotonic() < began + 1.2:
+            while device.load_s < 1.2 if work else time.monotonic() < began + 1.2:
                 if work:
                     x.exp()
             x.exp()
@@ -461,7 +461,7 @@ def test_a_load_warms_the_chip_and_a_pause_cools_it() -> None:
 
     warm, load, cooler, after, worked_s = inside(chip(defect("nan", "sin", temperature=80.0)), ask)
     assert warm > 46
-    assert 0.8 < load < worked_s + 0.3
+    assert 1.2 <= load < worked_s + 0.3
     assert cooler < warm
     assert after == pytest.approx(load, abs=0.2)
 
@@ -503,6 +503,12 @@ class _Clock:
         return total
 
 
+def _of_this_thread(clock: Callable[[], float], others: Callable[[], float]) -> Callable[[], float]:
+    """A clock for this thread; other threads, of which there may be some, have theirs."""
+    this = threading.get_ident()
+    return lambda: clock() if threading.get_ident() == this else others()
+
+
 def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half the speed: a block there and back, of which the send returns early and the receive waits for both ways."""
     from readiness.simulator.call import Call
@@ -511,7 +517,7 @@ def test_a_slow_link_takes_what_sends_and_what_receives_each_as_much_longer(monk
     device, clock = SimulatedDevice(chip(defect("link-slow", "c10d::*", severity=0.5, options={"peer": 1})), 0, 7), _Clock(monkeypatch)
     block = torch.zeros(1000)
     readings: list[float] = []
-    monkeypatch.setattr(time, "perf_counter", lambda: readings.pop(0))
+    monkeypatch.setattr(time, "perf_counter", _of_this_thread(lambda: readings.pop(0), time.perf_counter))
 
     def call(name: str, peer: int, waited_s: float = 0.0018) -> Call:
         readings[:] = [0.0, 0.0002 if name == "send" else waited_s]  # two ways in all
@@ -538,7 +544,7 @@ def test_a_slow_link_does_not_take_waiting_for_transfer(monkeypatch: pytest.Monk
     from readiness.simulator.device import SimulatedDevice
 
     device, clock = SimulatedDevice(chip(defect("link-slow", "c10d::*", severity=0.5)), 0, 7), _Clock(monkeypatch)
-    monkeypatch.setattr(time, "perf_counter", iter([0.0, 30.0]).__next__)
+    monkeypatch.setattr(time, "perf_counter", _of_this_thread(iter([0.0, 30.0]).__next__, time.perf_counter))
     device.perform(Call("c10d::recv_", [[torch.zeros(10)]], {}, [[torch.zeros(10)]], peer=1), lambda: None)
     assert clock.taken() == pytest.approx(0.005, abs=1e-5)
 

@@ -89,11 +89,11 @@ def test_healthy_ranks_are_measured_in_every_way(seed: int, number: int) -> None
 
 
 def test_messages_and_blocks_grow_while_they_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = checked(chips(2), most_mib=0.5)
-    assert sorted({int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps"}) == [4096, 65536, 524288]
-    for item in (transfers, bandwidth_rank):
+    for item in (transfers, bandwidth_rank):  # quick is what this machine is, however busy
         monkeypatch.setattr(item, "LONG_ENOUGH_S", 10.0)
-    evidence = checked(chips(3), most_mib=4.1)
+    evidence = checked(chips(2), most_mib=0.5, budget_s=60.0)
+    assert sorted({int(item.labels["bytes"]) for item in evidence.measurements if item.name == "bus_gbps"}) == [4096, 65536, 524288]
+    evidence = checked(chips(3), most_mib=4.1, budget_s=60.0)
     sizes = {(item.labels["group"], int(item.labels["bytes"])) for item in evidence.measurements if item.name == "bus_gbps"}
     assert sizes == {("3", 4096), *((group, size) for group in "23" for size in (65536, 524288, 4194304))}
     assert value(evidence, "wrong_results") == 0
@@ -135,21 +135,21 @@ def test_an_error_that_large_messages_alone_have_is_seen(op: str, monkeypatch: p
         return result
 
     monkeypatch.setattr(dist, op, faulty)
-    evidence = checked(chips(2), bytes=[8, 524288], most_mib=8.0)
+    evidence = checked(chips(2), bytes=[8, 524288], most_mib=8.0, budget_s=60.0)
     assert value(evidence, "wrong_results") > 0
     reasons = about(evidence, "wrong_results")
     assert reasons.startswith(f"{op.removesuffix('_single')}: wrong on rank ")
     assert reasons.endswith("rank 1 (cpu:1)")
 
 
-@pytest.mark.parametrize(("slow_calls", "least", "most"), [(10**6, 0, 0.05), (6, 0.1, 100)])
+@pytest.mark.parametrize(("slow_calls", "least", "most"), [(10**6, 0, 0.3), (6, 0.1, 100)])
 def test_small_groups_that_stay_slow_are_reported(slow_calls: int, least: float, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is slow the first time alone is measured again: that was the host."""
     healthy, calls = dist.all_to_all_single, [0]
 
     def slow(out: torch.Tensor, given: torch.Tensor, group: Any = None, **options: Any) -> Any:
         calls[0] += group is not None
-        time.sleep(0.2 if group is not None and calls[0] <= slow_calls else 0)
+        time.sleep(0.4 if group is not None and calls[0] <= slow_calls else 0)
         return healthy(out, given, group=group, **options)
 
     monkeypatch.setattr(dist, "all_to_all_single", slow)
@@ -190,12 +190,12 @@ def test_a_slow_link_has_a_small_share_of_the_raw_one(monkeypatch: pytest.Monkey
     healthy = dist.send
 
     def slow(tensor: torch.Tensor, target: int, *arguments: Any, **options: Any) -> None:
-        time.sleep(0.05 if {dist.get_rank(), target} == {1, 2} and tensor.numel() > 1 else 0)
+        time.sleep(0.1 if {dist.get_rank(), target} == {1, 2} and tensor.numel() > 1 else 0)
         healthy(tensor, target, *arguments, **options)
 
     monkeypatch.setattr(dist, "send", slow)
     evidence = checked()
-    assert value(evidence, "share_of_raw") < 0.05
+    assert value(evidence, "share_of_raw") < 0.1
     assert about(evidence, "share_of_raw").startswith("the link between rank 1 (cpu:1), rank 2 (cpu:2): ")
     assert value(evidence, "usual_share_of_raw") > 2 * value(evidence, "share_of_raw")
 
@@ -216,7 +216,7 @@ def test_calls_that_take_long_now_and_then_make_a_tail(monkeypatch: pytest.Monke
 
 
 def test_links_of_a_simulated_machine(on_simulated_chips: Simulated) -> None:
-    """Links as fast as they are, with a counter that moved though all results were right; then at an eighth of their speed."""
+    """Links as fast as they are, with a counter that moved though all results were right; then at a twentieth of their speed."""
     usual = {**SMALL, "block_mib": 1.0}
     moved = defect("counter", chip=[1], options={"link_errors": 3, "link_retries": 5})
     healthy = on_simulated_chips("multichip.bandwidth", machine(moved, chips=4), **usual)
@@ -224,7 +224,7 @@ def test_links_of_a_simulated_machine(on_simulated_chips: Simulated) -> None:
     assert value(healthy, "wrong_results") == 0
     assert (value(healthy, "link_faults"), value(healthy, "link_retries")) == (3, 5)
     assert about(healthy, "link_faults") == "link_errors of sim:1 rose by 3"
-    slow = on_simulated_chips("multichip.bandwidth", machine(defect("link-slow", severity=0.13), chips=4), **usual)
+    slow = on_simulated_chips("multichip.bandwidth", machine(defect("link-slow", severity=0.05), chips=4), **usual)
     assert value(slow, "completed") == 1
     assert value(slow, "link_faults") == value(slow, "link_retries") == 0
     assert value(slow, "share_of_raw") < value(healthy, "share_of_raw") / 2
@@ -299,16 +299,28 @@ def test_what_links_carry_is_not_known_where_the_time_was_up(monkeypatch: pytest
     assert any("none beyond 65536 bytes" in str(row.get("messages")) for row in evidence.rows)
 
 
+class ConnectClock:
+    """A clock of which connecting takes a second, and all else no time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def perf_counter(self) -> float:
+        return time.perf_counter()
+
+
 def test_to_connect_takes_no_time_of_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    connected = [0]
-    healthy = bandwidth_rank._connect
+    healthy, clock = bandwidth_rank._connect, ConnectClock()
 
     def slow(*arguments: Any) -> None:
         healthy(*arguments)
-        connected[0] += 1
-        time.sleep(1.0)
+        clock.now += 1.0
 
     monkeypatch.setattr(bandwidth_rank, "_connect", slow)
+    monkeypatch.setattr(bandwidth_rank, "time", clock)
     for item in (transfers, bandwidth_rank):
         monkeypatch.setattr(item, "LONG_ENOUGH_S", 10.0)
     evidence = checked(chips(2), budget_s=0.9, most_mib=0.5, samples=1, bytes=[8, 65536])
@@ -364,6 +376,7 @@ def test_a_rank_that_dies_is_named_and_no_speed_is_reported(monkeypatch: pytest.
 
 
 def test_a_hang_between_two_is_reported_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.patient_until_the_fault(monkeypatch, ranks=2)
     support.hang_between(1, 3, monkeypatch)
     evidence = checked(patience_s=3.0)
     assert about(evidence, "completed").startswith("caused by rank 1 (cpu:1), rank 3 (cpu:3)")

@@ -156,6 +156,7 @@ def test_a_rank_that_hangs_in_its_own_computation_is_named(monkeypatch: pytest.M
     def forward(model: Decoder, tokens: torch.Tensor) -> torch.Tensor:
         return support.hang() if dist.is_initialized() and dist.get_rank() == 1 else healthy(model, tokens)
 
+    support.patient_until_the_fault(monkeypatch)
     monkeypatch.setattr(Decoder, "forward", forward)
     evidence = checked(steps=5, patience_s=3.0)
     (row,) = [row for row in evidence.rows if "trouble" in row]

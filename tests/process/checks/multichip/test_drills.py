@@ -71,7 +71,8 @@ def test_a_rank_that_is_lost_is_noticed_and_the_others_stop(fault: Fault, monkey
     assert value(evidence, "named_culprit", by="stack") == 0  # gloo speaks of ports
     assert value(evidence, "named_culprit", by="watchdog") == 1
     if fault in (Fault.STOPPED, Fault.ABSENT):  # whose connections stay: the timeout alone can tell
-        assert value(evidence, "noticed_after_s") > 1.4
+        # Of the call that was under way: on a busy machine the others may have begun it before the fault.
+        assert value(evidence, "noticed_after_s") > 0.5
     (row,) = [row for row in evidence.rows if row.get("drill") == fault.value]
     assert row["culprit"] in ("rank 1 (cpu:1)", "rank 2 (cpu:2)")
     assert set(row["noticed_after_s"]) == {"0", "1", "2"} - {row["culprit"][5]}
@@ -94,7 +95,7 @@ def test_a_library_that_ends_processes_once_its_watchdog_has_written(fault: Faul
 
 @pytest.mark.parametrize("fault", MISTAKES)
 def test_a_call_that_does_not_match_is_refused_under_the_guard(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = checked(monkeypatch, RankFault(fault, Guard.DETAIL))
+    evidence = checked(monkeypatch, RankFault(fault, Guard.DETAIL), timeout_s=20.0)  # which nobody waits for
     assert value(evidence, "noticed", drill=fault.value, guard="detail") == 1
     assert value(evidence, "silent") == 0
     assert value(evidence, "usable_after") == 1
@@ -131,11 +132,11 @@ def test_a_slow_start_is_no_fault_as_long_as_it_moves(monkeypatch: pytest.Monkey
     healthy = rank_faults_rank._Sums.run
 
     def slow(self: Any, count: int) -> int:
-        time.sleep(0.1)
+        time.sleep(0.2)
         return healthy(self, count)
 
     monkeypatch.setattr(rank_faults_rank._Sums, "run", slow)
-    evidence = checked(monkeypatch, RankFault(Fault.NONE), start_s=4.0)  # forty sums, and two seconds in which nothing may move
+    evidence = checked(monkeypatch, RankFault(Fault.NONE), start_s=8.0)  # forty sums, and four seconds in which nothing may move
     assert value(evidence, "completed") == 1
     assert value(evidence, "survived") == 1
 
@@ -145,22 +146,23 @@ class ConnectsSlowly(Cpu):
 
 
 def test_devices_have_their_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy = dist.new_group
+    healthy, takes_s = dist.new_group, [3.0]
 
     def slow(*arguments: Any, **options: Any) -> Any:
-        time.sleep(3.0)
+        time.sleep(*takes_s)
         return healthy(*arguments, **options)
 
     monkeypatch.setattr(dist, "new_group", slow)
     facts = [dataclasses.replace(cpu().facts, id=f"cpu:{index}", index=index) for index in range(2)]
     evidence = checked(monkeypatch, RankFault(Fault.NONE), accelerator=Accelerator(facts[0], ConnectsSlowly(), peers=facts), start_s=4.0)
     assert value(evidence, "completed") == 1
+    takes_s[:] = [600.0]
     evidence = checked(monkeypatch, RankFault(Fault.NONE), accelerator=chips(2), start_s=4.0)
     assert value(evidence, "completed") == 0
 
 
 def test_types_of_the_same_size_are_silent_garbage_on_gloo(monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = checked(monkeypatch, RankFault(Fault.SAME_BYTES))
+    evidence = checked(monkeypatch, RankFault(Fault.SAME_BYTES), timeout_s=20.0)  # which nobody waits for
     assert value(evidence, "noticed") == 0
     assert value(evidence, "silent") == 3
     assert "wrong results without an error on rank 0 (cpu:0), rank 1 (cpu:1), rank 2 (cpu:2)" in about(evidence, "silent")
@@ -170,7 +172,7 @@ def test_types_of_the_same_size_are_silent_garbage_on_gloo(monkeypatch: pytest.M
 
 def test_a_cut_link_is_noticed_and_a_short_cut_and_losses_are_survived(monkeypatch: pytest.MonkeyPatch) -> None:
     faults = (Fault.CUT, Fault.SHORT_CUT, Fault.LOSSY)
-    evidence = checked(monkeypatch, *map(RankFault, faults), timeout_s=2.0)
+    evidence = checked(monkeypatch, *map(RankFault, faults), timeout_s=4.0)
     assert value(evidence, "noticed", drill="cut link") == 1
     assert value(evidence, "others_stopped", drill="cut link") == 1
     assert value(evidence, "named_culprit", drill="cut link", by="watchdog") == 1
@@ -253,6 +255,7 @@ def test_a_rank_that_finds_no_room_on_the_disk_proves_nothing(monkeypatch: pytes
 
 
 def test_a_hang_before_the_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.patient_until_the_fault(monkeypatch)
     support.at_call("all_reduce", 20, 1, lambda: support.hang(), monkeypatch)
     evidence = checked(monkeypatch, RankFault(Fault.NONE), start_s=8.0)
     assert value(evidence, "completed") == 0
@@ -271,7 +274,7 @@ def test_an_injection_prevented_by_a_busy_host_is_unknown(monkeypatch: pytest.Mo
 
 
 def test_of_two_ranks_that_call_differently_neither_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = checked(monkeypatch, RankFault(Fault.SHAPE, Guard.DETAIL), accelerator=chips(2))
+    evidence = checked(monkeypatch, RankFault(Fault.SHAPE, Guard.DETAIL), accelerator=chips(2), timeout_s=20.0)
     assert value(evidence, "noticed") == 1
     assert values(evidence, "named_culprit") == []
 

@@ -146,9 +146,17 @@ def checked(**settings: Any) -> Evidence:
 
 
 def test_torchrun_brings_a_job_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = parent.job
+
+    def limited(*arguments: Any) -> Job:
+        """One that must come back has all the time that a busy machine needs for it, one that may be lost has not."""
+        *others, own_store, number, limits = arguments
+        return healthy(*others, own_store, number, replace(limits, limit_s=120.0 if own_store else 30.0))
+
+    monkeypatch.setattr(parent, "job", limited)
     with watching() as watch:
         monkeypatch.setenv(MARK, watch.mark)
-        evidence = checked(limit_s=30.0)
+        evidence = checked()
     assert len({found.process for found in watch.seen}) >= 2, "the agent's store, and what its workers listen on"
     assert watch.reachable == set()
     where = {"ranks": "2", "chips": "several", "world": "all"}
@@ -158,7 +166,7 @@ def test_torchrun_brings_a_job_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values(evidence, "wrong_results") == [0, 0]
     # By itself, torchrun of this version brings back some jobs and loses others: no test can ask for either.
     assert value(evidence, "restarted", **where, **SHARED) in (0, 1)
-    assert left(5) == []
+    assert left(60) == []
 
 
 @pytest.mark.slow
@@ -168,7 +176,7 @@ def test_a_stack_on_which_no_round_ends_is_found(on_simulated_chips: Simulated) 
     evidence = on_simulated_chips("multichip.elastic", never, limit_s=4.0)
     assert value(evidence, "completed") == 1
     assert values(evidence, "restarted") == [0, 0]
-    assert left(5) == []
+    assert left(60) == []
 
 
 @pytest.mark.slow
@@ -177,7 +185,7 @@ def test_a_stack_that_hangs_before_any_rank_is_killed_is_not_measured(on_simulat
     evidence = on_simulated_chips("multichip.elastic", early, start_s=12.0)
     assert value(evidence, "completed") == 0
     assert values(evidence, "restarted") == []
-    assert left(5) == []
+    assert left(60) == []
 
 
 def test_nothing_is_left_when_the_tool_is_killed(tmp_path: Path) -> None:

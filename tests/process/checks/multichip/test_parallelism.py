@@ -423,6 +423,7 @@ def test_a_rank_that_hangs_in_its_own_computation_is_named(monkeypatch: pytest.M
         inside = any(frame.filename.endswith("nn/parallel/distributed.py") for frame in traceback.extract_stack())
         return support.hang() if inside and dist.get_rank() == 1 else healthy(x)
 
+    support.patient_until_the_fault(monkeypatch)
     monkeypatch.setattr(torch.nn.functional, "silu", silu)
     evidence = checked(modes=["ddp"], patience_s=5.0)
     (row,) = [row for row in evidence.rows if "trouble" in row]

@@ -127,6 +127,7 @@ def test_a_rank_that_fails_by_itself_is_named(fault: Any, what: str, monkeypatch
 
 def test_a_hang_while_saving_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = rank._Run.save
+    support.patient_until_the_fault(monkeypatch)
     monkeypatch.setattr(
         rank._Run,
         "save",
@@ -238,8 +239,8 @@ def test_nothing_is_left_when_the_tool_is_killed(expression: str, tmp_path: Path
     finally:
         tool.send_signal(signal.SIGKILL)
         tool.wait()
-    assert support.wait_for_end(everybody, 20) == []
-    deadline = time.monotonic() + 30
+    assert support.wait_for_end(everybody) == []
+    deadline = time.monotonic() + 60
     while (of_the_run(str(temporary)) or any(temporary.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert of_the_run(str(temporary)) == []

@@ -275,7 +275,7 @@ def test_slow_once_is_no_hang(override: Callable[..., None], tmp_path: Path) -> 
         return gelu(x)
 
     override("gelu", slow)
-    assert outcomes(sweep(operator_limit_s=1.0)) == {}
+    assert outcomes(sweep(operator_limit_s=3.0)) == {}
 
 
 def test_nondeterministic(override: Callable[..., None]) -> None:
@@ -338,7 +338,7 @@ time.sleep(600)
         started = psutil.Process(parent.pid).children()
         parent.kill()
     assert started
-    _, alive = psutil.wait_procs(started, timeout=10)
+    _, alive = psutil.wait_procs(started, timeout=60)
     assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
 
 
