@@ -182,6 +182,20 @@ Yield = Measurement | Row | Note
 
 
 @dataclass(frozen=True, slots=True)
+class HostLoad:
+    """What the host did beside one check: shares from 0 to 1, each None where the system does not report it.
+
+    `others` is what processes that are none of the run's had of the time of the processors that it may use, `stolen` what a
+    hypervisor withheld of it; both of the second before its end where the check took less. `waited` is the share of the
+    check's time in which a thread of its process was ready and had no processor.
+    """
+
+    others: float | None = None
+    stolen: float | None = None
+    waited: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Result of one check on one accelerator: status, measurements, rows, environment.
 
@@ -204,6 +218,7 @@ class Evidence:
     log: str = ""
     earlier: str | None = None  # when the run began that measured it, where this one took it over
     cause: Cause | None = None
+    host_load: HostLoad | None = None  # None where the system reports none of it; documents of early versions have none
 
 
 class Operator(StrEnum):

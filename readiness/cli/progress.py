@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from readiness.cli.live_findings import LiveFindings, Unmet, count
 from readiness.cli.remaining_time import Remaining
 from readiness.datamodel import AcceleratorFacts, Evidence, Level, Profile, Status, Use, Waiver
-from readiness.host.runqueue_wait import pressure_s, usable_cores
-from readiness.rendering import Kind, clean, cut, duration, figure, names, roughly, simulated, visible, width, wrap
+from readiness.host.runqueue_wait import usable_cores
+from readiness.judging.host_load import in_words, measured_while_busy
+from readiness.rendering import Kind, clean, cut, figure, names, roughly, simulated, visible, width, wrap
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -36,8 +37,6 @@ _LEAST_COLUMNS = 20
 #: What is left is reckoned anew so often, in seconds, and with many accelerators for no more than this share of the time.
 _ESTIMATE_EVERY_S = 1.0
 _MOST_FOR_ESTIMATES = 0.05
-#: A note is printed if processes waited for a processor for more than this share of a check that measures times.
-_MOST_PRESSURE = 0.5
 _TIMED = re.compile(r"^(?:s|ms|us|min)$|/s$")
 
 
@@ -98,7 +97,6 @@ class ProgressDisplay(Silent):
         self.remaining = Remaining((), 1)
         self._estimated_end = self._next_estimate_at = 0.0  # when all will be done, and when to reckon that anew
         self._begun: dict[Key, float] = {}
-        self._pressure: dict[Key, tuple[float, float]] = {}  # when the check itself began, and how it stood then
         self._too_busy: set[str] = set()  # the checks of which that has been said
 
     def __enter__(self) -> ProgressDisplay:
@@ -146,15 +144,11 @@ class ProgressDisplay(Silent):
     def started(self, job: Job, attempt: int) -> None:
         """Note the start of a job; print a line for a second try."""
         self._begun[job.key] = time.monotonic()
-        self._pressure.pop(job.key, None)
         if attempt > 1:
             self._print(f"{_where(job)}  {job.check.id}: time limit exceeded; second try with a longer limit", "yellow")
 
     def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
         """Update the live display: running jobs, a bar, and the remaining time."""
-        for job, worker in jobs:
-            if worker.ready and job.key not in self._pressure and (pressure := pressure_s()) is not None:
-                self._pressure[job.key] = time.monotonic(), pressure
         if self.live is None:
             return
         from rich.console import Group
@@ -216,22 +210,19 @@ class ProgressDisplay(Silent):
             for item in evidence.measurements:
                 labels = " ".join(f"{key}={value}" for key, value in item.labels.items())
                 self._print(clean(f"{item.name} = {figure(item.value, item.unit)}  {labels}"), first=_INDENT)
-        if (disturbed := self._disturbed(job)) is not None:
+        if (disturbed := self._disturbed(job, evidence)) is not None:
             self._print(disturbed, first=_INDENT, style="yellow")
         self._show(self.findings.take(job, evidence))
 
-    def _disturbed(self, job: Job) -> str | None:
+    def _disturbed(self, job: Job, evidence: Evidence) -> str | None:
         """Return a warning for a check whose measured times are unreliable on a busy host; else None."""
-        before, after = self._pressure.pop(job.key, None), pressure_s()
         timed = any(_TIMED.search(measure.unit) for measure in job.check.measures.values())
-        if before is None or after is None or not timed:
-            return None
-        took, in_line = time.monotonic() - before[0], after - before[1]
-        if took < 1.0 or in_line < _MOST_PRESSURE * took or job.check.id in self._too_busy:
+        load = evidence.host_load
+        disturbed = timed and evidence.measurements and measured_while_busy(evidence)
+        if load is None or not disturbed or job.check.id in self._too_busy:
             return None
         self._too_busy.add(job.check.id)
-        line = f"processes waited for a CPU for {duration(in_line)} of {duration(took)}"
-        return f"this host was too busy for timing: {line}; the times of {job.check.id} are not reliable"
+        return f"this host was too busy for timing: {in_words(load)}; the times of {job.check.id} are not reliable"
 
     def stopping(self, reason: str, running: Sequence[Job], waiting: Sequence[Job]) -> None:
         """Print why the run ends now, and how many checks that stops."""

@@ -70,6 +70,12 @@ def _notes(reference: Reference) -> list[str]:
                 f"{subject.name}: {subject.runs} of the {FEWEST_RUNS} runs that it takes to know a spread: no value will be "
                 "called worse"
             )
+        if busy := sum(figure.busy > 0 for figure in subject.figures.values()):
+            most = max(figure.busy for figure in subject.figures.values())
+            few = sum(figure.busy > 0 and figure.spread.runs < FEWEST_RUNS for figure in subject.figures.values())
+            text = f"{subject.name}: of {busy} speeds up to {most} runs are left out: the host was busy meanwhile"
+            unknown = f"; {few} have fewer than {FEWEST_RUNS} others, and will not be called worse"
+            notes.append(text + (unknown if few else ""))
         failed = {expected.requirement for expected in subject.expected.values() if expected.outcomes.get(Outcome.FAIL)}
         if failed:
             notes.append(f"{subject.name}: {len(failed)} requirements are not met in it, and are taken for usual")
@@ -117,7 +123,7 @@ def _model(subject: Subject) -> Json:
                 "check": figure.check, "measure": figure.name, "unit": figure.unit, "labels": dict(figure.labels),
                 "better": None if figure.better is None else figure.better.value, "runs": figure.spread.runs,
                 "samples": figure.spread.samples, "median": figure.spread.median, "low": figure.spread.low,
-                "high": figure.spread.high,
+                "high": figure.spread.high, **({"busy_runs": figure.busy} if figure.busy else {}),
             }
             for _, figure in sorted(subject.figures.items())
         ],
@@ -172,6 +178,7 @@ def _subject(model: Mapping[str, Any]) -> Subject:
             entry["check"], entry["measure"], tuple(sorted(entry["labels"].items())), entry["unit"],
             None if entry["better"] is None else Better(entry["better"]),
             Spread(entry["runs"], entry["samples"], entry["median"], entry["low"], entry["high"]),
+            entry.get("busy_runs", 0),
         )
         for entry in model["measures"]
     ]  # fmt: skip

@@ -13,9 +13,21 @@ from enum import StrEnum
 
 from readiness import rendering
 from readiness.comparison.measures import FEWEST_RUNS, Key, Kind, figures, kind, number, settings_of, worse_by
-from readiness.comparison.reference import Directions, Expected, Figure, Reference, Subject
-from readiness.datamodel import AcceleratorAssessment, Assessment, Better, Finding, Level, Measurement, Outcome, Status, Use
+from readiness.comparison.reference import Directions, Expected, Figure, Reference, Subject, is_disturbed, is_of_speed
+from readiness.datamodel import (
+    AcceleratorAssessment,
+    Assessment,
+    Better,
+    Evidence,
+    Finding,
+    Level,
+    Measurement,
+    Outcome,
+    Status,
+    Use,
+)
 from readiness.errors import Exit
+from readiness.judging.host_load import in_words, measured_while_busy
 from readiness.rendering import clean, figure
 
 #: What is allowed for a speed where the spread between runs is not known.
@@ -62,7 +74,7 @@ class Retest:
     share: float
     reached: int
     missed: tuple[Entry, ...]
-    missing: tuple[Entry, ...]
+    missing: tuple[Entry, ...]  # not measured, or below it while the host was busy
 
     @property
     def words(self) -> str:
@@ -70,7 +82,7 @@ class Retest:
         total = self.reached + len(self.missed) + len(self.missing)
         text = f"{self.reached} of {total} accepted values of performance reach {self.share:.0%} of what was accepted"
         if self.missing:
-            text += f"; {len(self.missing)} were not measured again"
+            text += f"; {len(self.missing)} were not measured again on a quiet host"
         return text if total else "no value of performance was accepted, so none can be held against one"
 
 
@@ -149,6 +161,20 @@ class _Comparison:
                     f"{clean(item.facts.model or 'unknown', 100)}"
                 )
         yield from dict.fromkeys(self._software())
+        yield from self._busy_host()
+
+    def _busy_host(self) -> Iterator[str]:
+        """Yield one sentence on the checks with speeds during which the host was busy."""
+        busy = {
+            evidence.check: evidence.host_load
+            for item, _ in self.pairs
+            for evidence, _, measurement in figures(item)
+            if evidence.host_load is not None and is_disturbed(evidence, measurement, self.directions)
+        }
+        if busy:
+            worst = max(busy, key=lambda check: (busy[check].others or 0, busy[check].waited or 0))
+            those = "1 check" if len(busy) == 1 else f"{len(busy)} checks"
+            yield f"the host was busy while {those} of speeds ran; in {clean(worst, 60)} {in_words(busy[worst])}"
 
     def _software(self) -> Iterator[str]:
         for item, subject in self.pairs:
@@ -192,7 +218,7 @@ class _Comparison:
             expected = subject.expected.get(where)
             found = self._requirement(item.facts.id, finding, expected)
             if found is not None:
-                yield _unless_busy(found, item, finding, subject)
+                yield _unless_busy(found, item, finding, subject, self.directions)
             else:
                 self.unchanged += 1
         for (id, use), expected in subject.expected.items():
@@ -246,11 +272,13 @@ class _Comparison:
                     note = "it was measured with other settings: its values are not compared"
                     yield Entry(Change.UNCLEAR, (item.facts.id,), evidence.check, "", "", note, counts=False)
                 continue
-            found = self._value(item, measurement, known)
+            found = self._value(item, measurement, known, evidence)
             if found is not None and _subject(key) not in reported:
                 yield found
 
-    def _value(self, item: AcceleratorAssessment, measurement: Measurement, known: Figure) -> Entry | None:
+    def _value(
+        self, item: AcceleratorAssessment, measurement: Measurement, known: Figure, evidence: Evidence
+    ) -> Entry | None:
         better = known.better or self.directions.get((known.check, known.name))
         of = kind(known.name, known.unit, better)
         if of is Kind.OTHER or better is None:
@@ -263,12 +291,14 @@ class _Comparison:
         )  # fmt: skip
         if value is None:
             return replace(entry, note="it is not finite now")
-        if of in (Kind.PERFORMANCE, Kind.SHARE) and (spread.share or 0) > self.tolerance and spread.runs >= FEWEST_RUNS:
+        if of.is_speed and (spread.share or 0) > self.tolerance and spread.runs >= FEWEST_RUNS:
             self.hidden.add(f"{_name(known.key)}: runs lie up to {spread.share:.0%} from their median")
         worse = worse_by(of, known.name, better, spread, value, self.tolerance)
         if worse is None:
             self.unchanged += 1
             return None
+        if worse and is_disturbed(evidence, measurement, self.directions):
+            return replace(entry, change=Change.UNCLEAR, note=f"{entry.note}; {_BUSY}")
         if spread.runs < FEWEST_RUNS:
             return replace(entry, change=Change.UNCLEAR, counts=worse, without_spread=True)
         note = f"{entry.note}; {spread.runs} runs lay between {figure(spread.low)} and {figure(spread.high, known.unit)}"
@@ -279,6 +309,7 @@ class _Comparison:
         reached, missed, missing = 0, [], []
         for item, subject in self.pairs:
             now = {key: measurement for _, key, measurement in figures(item)}
+            busy = {key for evidence, key, _ in figures(item) if measured_while_busy(evidence)}
             for key, known in subject.figures.items() if subject is not None else ():
                 better, accepted = known.better or self.directions.get((known.check, known.name)), known.spread.median
                 if better is None or kind(known.name, known.unit, better) is not Kind.PERFORMANCE or accepted <= 0:
@@ -295,7 +326,10 @@ class _Comparison:
                 else:
                     ratio = _ratio(value, accepted, better) if value else 0.0
                     after = f"{figure(now[key].value, known.unit)}, {math.floor(ratio * 1000) / 10:g}% of it"
-                    missed.append(replace(entry, after=after))
+                    if key in busy:
+                        missing.append(replace(entry, change=Change.UNCLEAR, after=after, note=f"{entry.note}; {_BUSY}"))
+                    else:
+                        missed.append(replace(entry, after=after))
         return Retest(share, reached, tuple(missed), tuple(missing))
 
 
@@ -321,18 +355,30 @@ def _entry(change: Change, accelerator: str, of: Finding | Expected, before: str
 
 
 UNKNOWN = "unknown"
-def _unless_busy(entry: Entry, item: AcceleratorAssessment, finding: Finding, subject: Subject) -> Entry:
-    """Return the entry, as unclear for a timeout of a check that already took much of its limit before: the host may be
-    busy.
+#: Note on a speed that was measured while others kept the host busy.
+_BUSY = "the host was busy"
+
+
+def _unless_busy(
+    entry: Entry, item: AcceleratorAssessment, finding: Finding, subject: Subject, directions: Directions
+) -> Entry:
+    """Return the entry, as unclear where the host may be the reason.
+
+    That is for a speed that was measured while it was busy, and for a timeout of a check that already took much of its limit
+    before, unless the host is known to have been quiet.
     """
     evidence = next((piece for piece in item.evidence if piece.check == finding.check), None)
-    if evidence is None or evidence.status is not Status.TIMEOUT or finding.value is not None:
+    if evidence is None or entry.change is not Change.WORSE:
         return entry
-    if entry.change is not Change.WORSE:
+    if finding.value is not None and measured_while_busy(evidence) and is_of_speed(finding, directions):
+        return replace(entry, change=Change.UNCLEAR, note=_BUSY)
+    if evidence.status is not Status.TIMEOUT or finding.value is not None:
         return entry
     usual = subject.seconds.get(finding.check)
     if usual is not None and evidence.seconds > _HANG * max(usual, 1.0):
         return replace(entry, note=f"it took {rendering.duration(usual)} before: that is no busy host")
+    if evidence.host_load is not None and not measured_while_busy(evidence):
+        return replace(entry, note="the host was not busy")
     reason = rendering.reason(finding) or "it did not end"
     return replace(entry, change=Change.UNCLEAR, after=UNKNOWN, note=f"{reason}: a hang, or a busy host")
 

@@ -35,6 +35,11 @@ class Kind(StrEnum):
     COVERAGE = "coverage"         # of what there is: the same in every run
     OTHER = "other"               # counts of faults and the like: requirements decide, not their values
 
+    @property
+    def is_speed(self) -> bool:
+        """True if a busy host changes it."""
+        return self in (Kind.PERFORMANCE, Kind.SHARE)
+
 
 def kind(name: str, unit: str | None, better: Better | None) -> Kind:
     """The kind of a measurement by its name, unit and better direction."""

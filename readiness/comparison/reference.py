@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from readiness.comparison.measures import Key, Spread, figures, number, settings_of
+from readiness.comparison.measures import Key, Spread, figures, kind, number, settings_of
 from readiness.datamodel import (
     AcceleratorAssessment,
     AcceleratorFacts,
     Assessment,
     Better,
+    Evidence,
     Finding,
     Level,
+    Measurement,
     Outcome,
     Status,
     Use,
 )
+from readiness.judging.host_load import measured_while_busy
 
 Directions = Mapping[tuple[str, str], Better | None]
 
@@ -53,6 +56,7 @@ class Figure:
     unit: str | None
     better: Better | None
     spread: Spread
+    busy: int = 0  # number of runs that measured it while the host was busy
 
     @property
     def key(self) -> Key:
@@ -139,13 +143,14 @@ def subject_of(
     """Return the data of some accelerators over some runs, each with the number of its run."""
     facts = entries[0][2].facts
     by_key: dict[Key, dict[int, list[float]]] = {}
+    busy: dict[Key, dict[int, list[float]]] = {}  # of speeds: what was measured while the host was busy
     units: dict[Key, str | None] = {}
     settings: dict[str, Mapping[str, Any]] = {}
     for number_of_run, assessment, item in entries:
         for evidence, key, measurement in figures(item):
             settings.setdefault(evidence.check, settings_of(assessment, evidence))
             if (value := number(measurement.value)) is not None:
-                by_key.setdefault(key, {}).setdefault(number_of_run, []).append(value)
+                (busy if is_disturbed(evidence, measurement, directions) else by_key).setdefault(key, {}).setdefault(number_of_run, []).append(value)
                 units.setdefault(key, measurement.unit)
     seconds: dict[str, float] = {}
     software: dict[str, set[str]] = {}
@@ -160,12 +165,41 @@ def subject_of(
         simulated=bool(facts.properties.get("simulated")),
         runs=len({number_of_run for number_of_run, _, _ in entries}), samples=len(entries),
         software={component: tuple(sorted(versions)) for component, versions in sorted(software.items())},
-        expected=_expected(finding for _, _, item in entries for finding in item.findings),
+        expected=_expected(finding for _, _, item in entries for finding in _undisturbed(item, directions)),
         figures={
-            key: Figure(*key, units[key], directions.get(key[:2]), Spread.of(values)) for key, values in by_key.items()
+            key: Figure(
+                *key, unit, directions.get(key[:2]), _spread(by_key.get(key, {}), busy.get(key, {})), len(busy.get(key, {}))
+            )
+            for key, unit in units.items()
         },
         settings=settings, seconds=dict(sorted(seconds.items())),
     )  # fmt: skip
+
+
+def _spread(quiet: Mapping[int, Sequence[float]], busy: Mapping[int, Sequence[float]]) -> Spread:
+    """The spread over runs on a quiet host; where there is none, the others as one run, whose spread says nothing."""
+    return Spread.of(quiet) if quiet else replace(Spread.of(busy), runs=1)
+
+
+def _undisturbed(item: AcceleratorAssessment, directions: Directions) -> Iterator[Finding]:
+    """Findings without those failures of speeds that a busy host may have caused."""
+    busy = {evidence.check for evidence in item.evidence if measured_while_busy(evidence)}
+    for finding in item.findings:
+        if finding.outcome is Outcome.FAIL and finding.check in busy and is_of_speed(finding, directions):
+            continue
+        yield finding
+
+
+def is_disturbed(evidence: Evidence, measurement: Measurement, directions: Directions) -> bool:
+    """Return whether a measurement is a speed that was measured while the host was busy."""
+    if not measured_while_busy(evidence):
+        return False
+    return kind(measurement.name, measurement.unit, directions.get((evidence.check, measurement.name))).is_speed
+
+
+def is_of_speed(finding: Finding, directions: Directions) -> bool:
+    """Return whether a requirement is on a speed, which a busy host lowers."""
+    return kind(finding.measure, finding.unit, directions.get((finding.check, finding.measure))).is_speed
 
 
 def _expected(findings: Iterable[Finding]) -> dict[tuple[str, Use], Expected]:

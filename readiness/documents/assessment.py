@@ -17,6 +17,7 @@ from readiness.datamodel import (
     AcceleratorFacts,
     Assessment,
     Evidence,
+    HostLoad,
     Joined,
     Measurement,
     Status,
@@ -92,6 +93,7 @@ def evidence_to_json(evidence: Evidence) -> Json:
         "log": evidence.log,
         **({"earlier": evidence.earlier} if evidence.earlier is not None else {}),
         **({} if evidence.cause is None else {"cause": evidence.cause.value}),
+        **({} if evidence.host_load is None else {"host_load": asdict(evidence.host_load)}),
     }
 
 
@@ -112,7 +114,14 @@ def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
         log=document.get("log", ""),
         earlier=document.get("earlier"),
         cause=_cause_of(document),
+        host_load=_host_load_from_json(document.get("host_load")),
     )
+
+
+def _host_load_from_json(document: Mapping[str, Any] | None) -> HostLoad | None:
+    if document is None:
+        return None
+    return HostLoad(*(document.get(name) for name in ("others", "stolen", "waited")))
 
 
 def _cause_of(document: Mapping[str, Any]) -> Cause | None:

@@ -31,7 +31,7 @@ from readiness.datamodel import Evidence, Measurement, Note, Row, Status
 from readiness.documents import assessment
 from readiness.documents.plain_json import plain
 from readiness.errors import Exit, ReadinessError
-from readiness.host import disk, temp_dirs
+from readiness.host import disk, runqueue_wait, temp_dirs
 from readiness.isolation import worker_log
 from readiness.isolation.evidence_pipe import MOST_MEASUREMENTS, MOST_ROWS, PipeLostError, Sender
 from readiness.judging import measurement_values
@@ -123,6 +123,7 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
     # Devices whose stack wants it are left alone for a while after a process that used them together was killed.
     time.sleep(max(request.get("not_before", 0.0) - time.monotonic(), 0.0))
     send("ready", True)
+    began, waited_before = time.monotonic(), runqueue_wait.of_process(os.getpid())
 
     def emit(item: Measurement | Row | Note) -> None:
         match item:
@@ -145,7 +146,16 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
         status, reason = Status.ERROR, _reason(problem)
     worker_log.flush()
     surroundings = {**environment(), **accelerator.stack.process_facts(facts)}
-    send("end", {"status": status.value, "reason": reason, "environment": surroundings, "void": void})
+    waited = _waited_share(began, waited_before)
+    send("end", {"status": status.value, "reason": reason, "environment": surroundings, "void": void, "waited": waited})
+
+
+def _waited_share(began: float, waited_before: float | None) -> float | None:
+    """Return the share of its time in which a thread of this process was ready and had no CPU; None if not reported."""
+    waited, passed = runqueue_wait.of_process(os.getpid()), time.monotonic() - began
+    if waited is None or waited_before is None or passed <= 0:
+        return None
+    return round(min(max(waited - waited_before, 0.0) / passed, 1.0), 4)
 
 
 def _serve_discovery(request: Mapping[str, Any], send: Send) -> None:

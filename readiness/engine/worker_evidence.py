@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness.causes import OWN_FAULTS, KillCause, SkipCause
-from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Row, Status
+from readiness.datamodel import AcceleratorFacts, Evidence, HostLoad, Measurement, Row, Status
 from readiness.documents.plain_json import plain
 from readiness.engine.plan import Job
 from readiness.engine.worker import with_unit
@@ -46,7 +46,17 @@ def evidence_of(worker: Worker, job: Job, attempt: int) -> Evidence:
         accelerators=tuple(facts.id for facts in job.accelerators),
         log=worker.log_tail,
         cause=_cause(worker, status),
+        host_load=_host_load(worker),
     )
+
+
+def _host_load(worker: Worker) -> HostLoad | None:
+    shares, waited = worker.cpu_shares, None if worker.end is None else worker.end.waited
+    if waited is None and worker.waited_s is not None and worker.seconds > 0:  # it ran into its limit
+        waited = round(min(worker.waited_s / worker.seconds, 1.0), 4)
+    if shares is None and waited is None:
+        return None
+    return HostLoad(None if shares is None else shares.others, None if shares is None else shares.stolen, waited)
 
 
 def is_from_outside(worker: Worker) -> bool:

@@ -6,20 +6,7 @@ import os
 from pathlib import Path
 
 _TASKS = Path("/proc/self/task")
-_PRESSURE = Path("/proc/pressure/cpu")
 _OWN = Path("/proc/self/schedstat")
-
-
-def pressure_s(file: Path = _PRESSURE) -> float | None:
-    """Return seconds since boot for which some process waited for a processor; None if the system does not report it.
-
-    See the kernel's Documentation/accounting/psi.rst: `some avg10=0.00 ... total=MICROSECONDS`.
-    """
-    try:
-        first = file.read_text(encoding="ascii").splitlines()[0]
-        return int(first.rpartition("total=")[2]) / 1e6
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def is_reported(file: Path = _OWN) -> bool:

@@ -48,12 +48,16 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Message: the worker has ended. `void` means that its measurements are invalid because its environment failed."""
+    """Message: the worker has ended. `void` means that its measurements are invalid because its environment failed.
+
+    `waited` is the share of its time, from 0 to 1, in which a thread was ready and had no CPU; None if it is not known.
+    """
 
     status: Status
     reason: str | None
     environment: Mapping[str, Any] = field(default_factory=dict)
     void: bool = False
+    waited: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +273,7 @@ def _accelerator(value: Any) -> AcceleratorFacts:
 
 
 def _end(value: Any) -> End:
-    message = _object(value, "an end", ("status", "reason"), ("environment", "void"))
+    message = _object(value, "an end", ("status", "reason"), ("environment", "void", "waited"))
     status, reason = message["status"], message["reason"]
     if status not in (Status.MEASURED, Status.SKIPPED, Status.ERROR):  # the others are for us to tell
         raise ValueError("an end with an unknown status")
@@ -279,9 +283,11 @@ def _end(value: Any) -> End:
         _text(reason, "a reason", _LONGEST_REASON)
     if type(message.get("void", False)) is not bool:
         raise ValueError("an end whose `void` is not a boolean")
-    return End(
-        Status(status), reason, _details(message.get("environment", {}), "an environment"), message.get("void", False)
-    )
+    waited = message.get("waited")
+    if waited is not None and (type(waited) not in (int, float) or not 0 <= waited <= 1):
+        raise ValueError("an end whose `waited` is no share")
+    environment = _details(message.get("environment", {}), "an environment")
+    return End(Status(status), reason, environment, message.get("void", False), waited)
 
 
 def _object(value: Any, what: str, needed: Sequence[str], allowed: Sequence[str]) -> Json:

@@ -19,7 +19,7 @@ from typing import Any
 
 from readiness.causes import KillCause
 from readiness.errors import InternalError
-from readiness.host import disk, memory, runqueue_wait
+from readiness.host import cpu_times, disk, memory, runqueue_wait
 from readiness.isolation import evidence_pipe, forkserver
 from readiness.isolation.forkserver_process import STOPPED, VANISH_LIMIT_S, ForkserverProcess
 from readiness.isolation.worker_process import Worker, catches, holder, state
@@ -45,6 +45,7 @@ class WorkerPool:
         self.memory_floor_bytes = memory.floor() if memory_floor_bytes is None else memory_floor_bytes
         self.workers: dict[int, Worker] = {}
         self.problem: str | None = None
+        self._cpu_times = cpu_times.History()
         self._ids = itertools.count(1)
         self._selector = selectors.DefaultSelector()
         self._checked_at = 0.0
@@ -87,6 +88,7 @@ class WorkerPool:
             except OSError as problem:
                 worker.fail(f"its process could not be started: {problem}", KillCause.NOT_STARTED)
         self.workers[identity] = worker
+        self._cpu_times.note()
         return worker
 
     def preload(self, names: Sequence[str]) -> None:
@@ -148,6 +150,8 @@ class WorkerPool:
                 if worker.exit_code != 0:  # it may have died of a full disk before the next look at that
                     worker.full_disk = worker.full_disk or disk.full()
                 worker.finished = time.monotonic()
+                self._cpu_times.note()
+                worker.cpu_shares = self._cpu_times.since(worker.ready or worker.started)
         return True
 
     def _lost(self) -> None:
@@ -161,7 +165,10 @@ class WorkerPool:
         self._open()
 
     def _update(self, worker: Worker) -> None:
+        was_ready = worker.ready
         problem = worker.read_pipes()
+        if worker.ready != was_ready:
+            self._cpu_times.note()
         if worker.pipe_closed:
             self._leave(worker)
         if problem is not None:

@@ -13,6 +13,7 @@ import psutil
 
 from readiness.causes import KillCause
 from readiness.datamodel import AcceleratorFacts, Measurement, Note, Row
+from readiness.host.cpu_times import Shares
 from readiness.isolation.evidence_pipe import Answer, End, Message, Ready, Receiver
 
 #: More printed text than this from one check is a fault of the check. Of all that it printed, the end is kept.
@@ -56,6 +57,7 @@ class Worker:
     timed_out: bool = False
     waited_s: float | None = None  # in the run queue until its time limit; None if the system does not report it
     full_disk: str | None = None
+    cpu_shares: Shares | None = None  # what others had of the CPUs while it worked; None if the system does not report it
     usage: dict[str, Any] = field(default_factory=dict)
     printed: int = 0
     printed_at: float = 0.0

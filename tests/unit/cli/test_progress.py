@@ -20,6 +20,7 @@ from readiness.cli.live_findings import count
 from readiness.datamodel import (
     AcceleratorFacts,
     Evidence,
+    HostLoad,
     Level,
     Limit,
     Measure,
@@ -237,29 +238,23 @@ def test_what_is_left_out_is_counted_by_the_option_that_did_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "in_line", "expected"), [("GB/s", 9.0, True), ("s", 6.0, True), ("1", 9.0, False), ("GB/s", 2.0, False), ("GB/s", None, False)]
-)
-def test_a_host_that_is_too_busy_to_time_is_reported(
-    unit: str, in_line: float | None, expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now, waited = [100.0], iter([5.0, None if in_line is None else 5.0 + in_line])
+    ("unit", "load", "expected"),
+    [
+        ("GB/s", HostLoad(0.43, 0.0, 0.02), True), ("s", HostLoad(0.01, 0.2, None), True), ("us", HostLoad(None, None, 0.5), True),
+        ("1", HostLoad(0.43, 0.0, 0.02), False), ("GB/s", HostLoad(0.05, 0.01, 0.1), False), ("GB/s", None, False),
+    ],
+)  # fmt: skip
+def test_a_host_that_is_too_busy_to_time_is_reported(unit: str, load: HostLoad | None, expected: bool) -> None:
     devices = chips(1)
-    check = replace(CHECK, measures={"m": Measure(unit)})
-    job = Job(check, devices)
+    job = Job(replace(CHECK, measures={"m": Measure(unit)}), devices)
     screen = Screen().plan(devices, job)
-    monkeypatch.setattr(progress, "pressure_s", lambda: next(waited))
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     screen.display.started(job, 1)
-    now[0] += 7.0  # until its process is ready
-    ready: Any = SimpleNamespace(ready=107.0)
-    for _ in range(3):
-        screen.display.running([(job, ready)])
-    now[0] += 10.0
-    screen.display.finished(job, measured(0.5))
+    screen.display.finished(job, replace(measured(0.5), seconds=2.0, host_load=load))
     assert bool(screen.about("this host was too busy for timing")) is expected
-    if expected:
-        assert screen.about("too busy")[0].startswith(
-            f"this host was too busy for timing: processes waited for a CPU for {in_line} s of 10.0 s; the times of a.check"
+    if load is not None and load.others == 0.43 and expected:
+        assert screen.about("too busy")[0] == (
+            "this host was too busy for timing: other processes took 43% of the processors, the check waited for one for 2% of "
+            "its time; the times of a.check are not reliable"
         )
 
 

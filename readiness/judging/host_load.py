@@ -1,0 +1,34 @@
+"""Whether the host was busy while a check measured: its speeds then tell about the host, not the accelerator. Pure."""
+
+from __future__ import annotations
+
+from readiness.datamodel import Evidence, HostLoad
+
+#: From this share of the host's processors on, others slow a measurement by as much as a defect would.
+_MOST_TAKEN = 0.10
+#: A process may wait for its own threads and ranks; from this share of its time on it waited for others'. Of a check that
+#: took less than so many seconds, a single wait is a large share.
+_MOST_WAITED = 0.25
+_LEAST_S = 0.5
+
+
+def measured_while_busy(evidence: Evidence) -> bool:
+    """Return whether others kept the host busy while this was measured; False where it is not known."""
+    load = evidence.host_load
+    if load is None:
+        return False
+    if (load.others or 0.0) + (load.stolen or 0.0) >= _MOST_TAKEN:
+        return True
+    return evidence.seconds >= _LEAST_S and (load.waited or 0.0) >= _MOST_WAITED
+
+
+def in_words(load: HostLoad) -> str:
+    """`other processes took 43% of the processors, the check waited for one for 21% of its time`."""
+    parts = []
+    if load.others:
+        parts.append(f"other processes took {load.others:.0%} of the processors")
+    if load.stolen:
+        parts.append(f"the hypervisor withheld {load.stolen:.0%} of them")
+    if load.waited:
+        parts.append(f"the check waited for one for {load.waited:.0%} of its time")
+    return ", ".join(parts)
