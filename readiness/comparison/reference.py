@@ -150,7 +150,8 @@ def subject_of(
         for evidence, key, measurement in figures(item):
             settings.setdefault(evidence.check, settings_of(assessment, evidence))
             if (value := number(measurement.value)) is not None:
-                (busy if is_disturbed(evidence, measurement, directions) else by_key).setdefault(key, {}).setdefault(number_of_run, []).append(value)
+                runs = busy if is_disturbed(evidence, measurement, directions) else by_key
+                runs.setdefault(key, {}).setdefault(number_of_run, []).append(value)
                 units.setdefault(key, measurement.unit)
     seconds: dict[str, float] = {}
     software: dict[str, set[str]] = {}

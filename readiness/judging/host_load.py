@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from readiness.datamodel import Evidence, HostLoad
 
-#: From this share of the host's processors on, others slow a measurement by as much as a defect would.
-_MOST_TAKEN = 0.10
+#: From this share of the host's processors on, others slow a measurement by as much as a defect would (by caches and clocks,
+#: even where it waits for none of them); from the lower one on, if it had to wait as well.
+_TAKEN, _TAKEN_WITH_WAITS, _SOME_WAITS = 0.25, 0.10, 0.02
 #: A process may wait for its own threads and ranks; from this share of its time on it waited for others'. Of a check that
 #: took less than so many seconds, a single wait is a large share.
-_MOST_WAITED = 0.25
-_LEAST_S = 0.5
+_WAITED, _LEAST_S = 0.25, 0.5
 
 
 def measured_while_busy(evidence: Evidence) -> bool:
@@ -17,9 +17,10 @@ def measured_while_busy(evidence: Evidence) -> bool:
     load = evidence.host_load
     if load is None:
         return False
-    if (load.others or 0.0) + (load.stolen or 0.0) >= _MOST_TAKEN:
+    taken = (load.others or 0.0) + (load.stolen or 0.0)
+    if taken >= _TAKEN or (taken >= _TAKEN_WITH_WAITS and (load.waited is None or load.waited >= _SOME_WAITS)):
         return True
-    return evidence.seconds >= _LEAST_S and (load.waited or 0.0) >= _MOST_WAITED
+    return evidence.seconds >= _LEAST_S and (load.waited or 0.0) >= _WAITED
 
 
 def in_words(load: HostLoad) -> str:

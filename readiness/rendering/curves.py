@@ -150,27 +150,46 @@ def _ends(values: Sequence[float]) -> tuple[str, str]:
 
 def bandwidth_by_size(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Curve]:
     """Yield the bus bandwidth of each collective by the size of its message, with the raw link beside it."""
-    groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    rows = list(row_shapes.of(piece.rows, row_shapes.BANDWIDTH))
+    for row in rows:
+        operations = {
+            name: [(number(size), number(value)) for size, value in zip(row["bytes"], values, strict=True)]
+            for name, values in zip(row["operations"], row["values"], strict=True)
+        }
+        raw = number(row.get("raw"))
+        yield from _bandwidth(operations, str(row["ranks"]), clean(row["unit"], 20), raw, clean(row.get("raw_kind", ""), 40))
+    if rows:
+        return
+    groups: dict[str, dict[str, list[tuple[float, float]]]] = {}  # of older assessments
     for item in piece.measurements:
         labels: Labels = item.labels
         if item.name == "bus_gbps" and labels.get("bytes", "").isdecimal() and labels.get("op"):
             group = labels.get("group", "")
             groups.setdefault(group, {}).setdefault(labels["op"], []).append((float(labels["bytes"]), float(item.value)))
-    raw = _raw_rates(piece.rows)
     for group, operations in groups.items():
-        if max(len(points) for points in operations.values()) < 2:
-            continue
-        series = tuple(Series(clean(name, 40), sorted(points)) for name, points in sorted(operations.items()))
-        ranks = f", {clean(group, 20)} ranks" if group else ""
-        beside = " The dashed line is what a raw copy over the link reached." if raw else ""
-        yield Curve(
-            f"Bandwidth by message size{ranks}", series, x_label="size of the message", y_label="GB/s (bus)",
-            log_x=True, log_y=True, x_text=bytes_text, x_powers=BINARY,
-            rules=((max(raw), f"raw link {figure(max(raw))} GB/s"),) if raw else (),
-            more=f"Bytes that each link carries a second, by collective.{beside}",
-            summary="; ".join(f"{one.name} up to {figure(max(y for _, y in one.points))}" for one in series),
-            name=f"bandwidth{ranks}",
-        )  # fmt: skip
+        yield from _bandwidth(operations, group, "GB/s", max(_raw_rates(piece.rows), default=math.nan), "")
+
+
+def _bandwidth(
+    operations: Mapping[str, Sequence[tuple[float, float]]], group: str, unit: str, raw: float, raw_kind: str
+) -> Iterator[Curve]:
+    finite = {
+        name: sorted(point for point in points if math.isfinite(point[1])) for name, points in sorted(operations.items())
+    }
+    if max(map(len, finite.values()), default=0) < 2:
+        return
+    series = tuple(Series(clean(name, 40), points) for name, points in finite.items() if points)
+    ranks = f", {clean(group, 20)} ranks" if group else ""
+    transfer = f"raw {raw_kind or 'transfer'}"
+    beside = f" The dashed line is what a {transfer} over the link reached." if raw > 0 else ""
+    yield Curve(
+        f"Bandwidth by message size{ranks}", series, x_label="size of the message", y_label=f"{unit} (bus)",
+        log_x=True, log_y=True, x_text=bytes_text, x_powers=BINARY,
+        rules=((raw, f"{transfer} {figure(raw)} {unit}"),) if raw > 0 else (),
+        more=f"Bytes that each link carries a second, by collective.{beside}",
+        summary="; ".join(f"{one.name} up to {figure(max(y for _, y in one.points))}" for one in series),
+        name=f"bandwidth{ranks}",
+    )  # fmt: skip
 
 
 def _raw_rates(rows: Iterable[Row]) -> list[float]:

@@ -16,7 +16,8 @@ from readiness.rendering.text import clean
 
 #: The cell that names the form of a row and its version.
 SHAPE = "shape"
-OPERATORS, PAIRS, SERIES, TRAINING = "operators/1", "pairs/1", "series/1", "training/1"
+BANDWIDTH, OPERATORS, PAIRS = "bandwidth/1", "operators/1", "pairs/1"
+SERIES, TRAINING = "series/1", "training/1"
 
 Row = Mapping[str, Any]
 
@@ -52,6 +53,12 @@ def _of_operators(row: Row) -> str | None:
     return None if odd is None else f"{count} operators, and {len(row[odd])} letters in {odd}"
 
 
+def _of_bandwidth(row: Row) -> str | None:
+    operations, sizes = len(row["operations"]), len(row["bytes"])
+    table = len(row["values"]) == operations and all(len(line) == sizes for line in row["values"])
+    return None if table else f"{operations} operations and {sizes} sizes, and values that are no such table"
+
+
 def _of_pairs(row: Row) -> str | None:
     count = len(row["chips"])
     square = len(row["values"]) == count and all(len(line) == count for line in row["values"])
@@ -73,7 +80,7 @@ def _of_training(row: Row) -> str | None:
 
 #: A JSON schema cannot express this: lists that belong together have one length.
 _FURTHER: Mapping[str, Callable[[Row], str | None]] = {
-    OPERATORS: _of_operators, PAIRS: _of_pairs, SERIES: _of_series, TRAINING: _of_training,
+    BANDWIDTH: _of_bandwidth, OPERATORS: _of_operators, PAIRS: _of_pairs, SERIES: _of_series, TRAINING: _of_training,
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from readiness.datamodel import Assessment, Evidence, Status
 from readiness.rendering import row_shapes
 from readiness.rendering.accelerators import names
-from readiness.rendering.charts import sparkline
+from readiness.rendering.charts import bytes_text, sparkline
 from readiness.rendering.curves import numbers
 from readiness.rendering.row_shapes import SHAPE
 from readiness.rendering.text import clean, figure, width, wrap
@@ -58,6 +58,12 @@ def _for_people(row: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         return [{key: value for key, value in row.items() if key != SHAPE}]
     if row[SHAPE] == row_shapes.SERIES:
         return [{"reading": name, "values": values} for name, values in row["columns"].items()]
+    if row[SHAPE] == row_shapes.BANDWIDTH:
+        sizes = ", ".join(map(bytes_text, row["bytes"]))
+        return [
+            {"operation": name, "ranks": row["ranks"], row["unit"]: values, "of": sizes}
+            for name, values in zip(row["operations"], row["values"], strict=True)
+        ]
     return []
 
 

@@ -99,11 +99,36 @@ def _collectives(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]
             yield Measurement("algorithm_gbps", size / best / 1e9, here, about=about)
             yield Measurement("bus_gbps", bus, here, about=about)
     yield from _small_groups(buses, placement)
+    yield from by_size(buses, _raw_gbps(outcome))
     stopped = next((report for _, report in outcome.of(TimeUp)), None)
     if stopped is None:
         yield from _peaks(buses, _carried_gbps(outcome, placement), placement)
     else:  # larger messages may well be faster: what links carry at most is not known
         yield Row({"messages": f"none beyond {stopped.bytes} bytes: no time was left", "after_s": stopped.after_s})
+
+
+def by_size(buses: Buses, raw: tuple[float, str] | None) -> Iterator[Row]:
+    """Yield the bus bandwidth of every operation by size as rows of shape `bandwidth/1`, one for each size of a group."""
+    for ranks in sorted({ranks for found in buses.values() for ranks in found}):
+        of_group = {where: found[ranks][0] for where, found in buses.items() if ranks in found}
+        operations, sizes = sorted({op for op, _ in of_group}), sorted({size for _, size in of_group})
+        values = [[_rounded(of_group.get((op, size))) for size in sizes] for op in operations]
+        yield Row({
+            "shape": "bandwidth/1", "unit": "GB/s", "ranks": ranks, "operations": operations, "bytes": sizes,
+            "values": values, **({} if raw is None else {"raw": _rounded(raw[0]), "raw_kind": raw[1]}),
+        })  # fmt: skip
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
+
+
+def _raw_gbps(outcome: RanksOutcome) -> tuple[float, str] | None:
+    """Return the rate of the fastest raw transfer between two ranks, and what it was; None if none was measured."""
+    rates = [
+        (2 * report.bytes / min(report.raw) / 1e9, report.raw_kind) for _, report in outcome.of(PairTimes) if report.raw
+    ]
+    return max(rates, default=None)
 
 
 def _small_groups(buses: Buses, placement: Placement) -> Iterator[Yield]:

@@ -6,7 +6,8 @@ The same code serves a soak that came to its end and one that was cut off: of th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from readiness.datamodel import Labels, Measurement, Row, Yield
 from readiness.distributed.types import LONGEST_ABOUT
@@ -36,12 +37,19 @@ def measurements(totals: SoakTotals) -> Iterator[Yield]:
     for fault in totals.faults[:_FAULT_ROWS]:
         yield Row({"fault": fault["cause"], "what": fault["what"], "chips": ", ".join(fault["chips"]) or None,
                    "round": fault["round"], "after_s": fault["spent_s"]})  # fmt: skip
-    for sample in totals.samples:
-        yield Row({"sample_at_s": sample["spent_s"], **{key: value for key, value in sample.items() if key != "spent_s"}})
+    if totals.samples:
+        yield samples_row(totals.samples)
     yield from _faults(totals, labels)
     yield from _bounds(totals, bounds, labels)
     if totals.ended is not None and (totals.rounds or totals.ended):
         yield Measurement("completed", int(not totals.ended), labels, about=totals.ended or None)
+
+
+def samples_row(samples: Sequence[Mapping[str, Any]]) -> Row:
+    """Return the readings of a soak as one row of shape `series/1`; what one of them does not have is null there."""
+    names = dict.fromkeys(name for sample in samples for name in sample if name != "spent_s")
+    columns = {name: [sample.get(name) for sample in samples] for name in names}
+    return Row({"shape": "series/1", "columns": {"at_s": [sample["spent_s"] for sample in samples], **columns}})
 
 
 def _job(totals: SoakTotals) -> Job:

@@ -29,7 +29,10 @@ SENT: list[tuple[str, Any, Message]] = [
     ("measurement", assessment.measurement_to_json(MEASUREMENT), MEASUREMENT),
     ("row", {"op": "add", "deep": [{"x": [1, None, True, 1e300]}]}, Row({"op": "add", "deep": [{"x": [1, None, True, 1e300]}]})),
     ("accelerator", assessment.facts_to_json(FACTS), FACTS),
-    ("end", {"status": "measured", "reason": None, "environment": {"torch": "2"}}, End(Status.MEASURED, None, {"torch": "2"})),
+    (
+        "end", {"status": "measured", "reason": None, "environment": {"torch": "2"}, "waited": 0.25},
+        End(Status.MEASURED, None, {"torch": "2"}, waited=0.25),
+    ),
 ]
 MESSAGES = [message for _, _, message in SENT]
 FOREIGN = "something other than readiness wrote to its evidence pipe"
@@ -116,7 +119,7 @@ NEARLY = st.one_of(
     )}),
     st.fixed_dictionaries({"end": st.fixed_dictionaries(
         {"status": st.sampled_from([*Status, "glorious"]) | VALUES, "reason": st.none() | st.text(max_size=5) | VALUES},
-        optional={"environment": VALUES, "void": VALUES},
+        optional={"environment": VALUES, "void": VALUES, "waited": VALUES},
     )}),
     st.fixed_dictionaries({"row": VALUES}),
     st.fixed_dictionaries({"note": VALUES}),

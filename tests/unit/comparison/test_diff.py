@@ -17,10 +17,11 @@ from jsonschema import Draft202012Validator
 from readiness.comparison import baseline, change_reports, measures, reference
 from readiness.comparison.changes import Change, Difference, compare
 from readiness.comparison.measures import Kind
-from readiness.datamodel import Assessment, Better, Evidence, Measurement, Profile, Status, Use, Waiver
+from readiness.datamodel import Assessment, Better, Evidence, HostLoad, Measurement, Profile, Status, Use, Waiver
 from readiness.documents import assessment as documents
 from readiness.documents import schema
 from readiness.errors import BadFileError, Exit, UsageError
+from readiness.judging.host_load import measured_while_busy
 from readiness.judging.judge import judge
 from readiness.profile import loader
 from tests.support import build, checks, saved
@@ -74,6 +75,7 @@ def run(
     waivers: Sequence[Waiver] = (),
     lost: bool = True,
     seconds: float = 5.0,
+    host_load: HostLoad | None = None,
     **changes: Any,
 ) -> Assessment:
     """A whole run of one or more chips; `number` tells runs apart."""
@@ -85,6 +87,7 @@ def run(
         Evidence(
             "family.topic", status, reason=None if status is Status.MEASURED else "it broke",
             measurements=figures if status is Status.MEASURED else (), settings=settings or {"rounds": 3}, seconds=seconds,
+            host_load=host_load,
         ),
         *([] if lost else [Evidence("family.lost", Status.MEASURED, measurements=(Measurement("count", 0),))]),
     ]  # fmt: skip
@@ -450,3 +453,86 @@ def test_a_difference_as_json_fits_its_schema(profile: Profile) -> None:
         fits.validate(document)
         assert schema.first_problem("difference", document) is None
         assert document["exit_code"] == difference.exit_code
+
+
+# ------------------------------------------------------------------------------------------------------------- busy hosts
+
+BUSY, QUIET = HostLoad(0.4, 0.0, 0.1), HostLoad(0.02, 0.0, 0.01)
+
+
+def test_a_speed_of_a_busy_host_is_undetermined_and_a_wrong_result_is_worse_all_the_same(profile: Profile) -> None:
+    runs = quiet_runs(profile, 5)
+    busy = against_runs(runs, run(profile, 9, speed=20.0, wait=20.0, host_load=BUSY))
+    assert (busy.of(Change.WORSE), busy.exit_code) == ([], Exit.UNDETERMINED)
+    assert {entry.note.rpartition("; ")[2] for entry in busy.of(Change.UNCLEAR)} == {"the host was busy"}
+    assert any("while 1 check of speeds ran; in family.topic other processes took 40%" in text for text in busy.conditions)
+    for load in (QUIET, None):  # early versions saved none
+        idle = against_runs(runs, run(profile, 9, speed=20.0, wait=20.0, host_load=load))
+        assert (len(idle.of(Change.WORSE)), idle.exit_code, idle.conditions) == (2, Exit.NOT_READY, ())
+    wrong = against_runs(runs, run(profile, 9, speed=20.0, error=0.5, host_load=BUSY))
+    assert (sentences(wrong, Change.WORSE), wrong.exit_code) == (["right"], Exit.NOT_READY)
+
+
+def test_a_requirement_on_a_speed_is_undetermined_on_a_busy_host(profile: Profile) -> None:
+    runs = quiet_runs(profile, 5)
+    busy = against_runs(runs, run(profile, 9, speed=5.0, host_load=BUSY))
+    (entry,) = [entry for entry in busy.entries if entry.requirement == "fast"]
+    assert (entry.change, entry.note, busy.exit_code) == (Change.UNCLEAR, "the host was busy", Exit.UNDETERMINED)
+    idle = against_runs(runs, run(profile, 9, speed=5.0, host_load=QUIET))
+    assert (sentences(idle, Change.WORSE), idle.exit_code) == (["fast"], Exit.NOT_READY)
+
+
+def test_runs_on_a_busy_host_widen_no_baseline_and_hide_no_slower_chip(profile: Profile, tmp_path: Path) -> None:
+    busy = [run(profile, 20 + number, speed=speed, host_load=BUSY) for number, speed in enumerate((9.0, 40.0, 70.0))]
+    runs = [*quiet_runs(profile, 5), *busy]
+    document, notes = baseline.made_of(written(tmp_path, runs), DIRECTIONS, "1.0")
+    (speed,) = [entry for entry in document["models"][0]["measures"] if entry["measure"] == "speed"]
+    assert (speed["runs"], speed["busy_runs"]) == (5, 3)
+    assert speed["low"] > 95
+    assert "of 2 speeds up to 3 runs are left out: the host was busy" in " ".join(notes)
+    (fast,) = {str(entry["outcomes"]) for entry in document["models"][0]["requirements"] if entry["requirement"] == "fast"}
+    assert fast == "{'pass': 7}"  # the failure at 9 is the host's
+    known = baseline.from_json(document, "here")
+    slower = compare(known, run(profile, 9, speed=85.0, host_load=QUIET), DIRECTIONS)
+    assert (sentences(slower, Change.WORSE), slower.exit_code) == (["family.topic speed"], Exit.NOT_READY)
+    assert compare(known, run(profile, 9, speed=99.0, host_load=QUIET), DIRECTIONS).exit_code is Exit.READY
+
+
+def test_a_baseline_of_busy_runs_alone_calls_no_speed_worse(profile: Profile, tmp_path: Path) -> None:
+    runs = [run(profile, number, speed=100.0 + number, host_load=BUSY) for number in range(5)]
+    document, notes = baseline.made_of(written(tmp_path, runs), DIRECTIONS, "1.0")
+    assert "2 have fewer than 3 others" in " ".join(notes)
+    difference = compare(baseline.from_json(document, "here"), run(profile, 9, speed=60.0, host_load=QUIET), DIRECTIONS)
+    assert (difference.of(Change.WORSE), difference.exit_code) == ([], Exit.UNDETERMINED)
+
+
+def test_a_retest_below_its_share_on_a_busy_host_is_to_be_repeated(profile: Profile) -> None:
+    runs = quiet_runs(profile, 5)
+    busy = against_runs(runs, run(profile, 9, speed=50.0, host_load=BUSY), retest=0.9)
+    assert busy.retest is not None
+    assert (busy.retest.missed, len(busy.retest.missing), busy.exit_code) == ((), 1, Exit.UNDETERMINED)
+    assert "were not measured again on a quiet host" in busy.retest.words
+    idle = against_runs(runs, run(profile, 9, speed=50.0, host_load=QUIET), retest=0.9)
+    assert idle.retest is not None
+    assert len(idle.retest.missed) == 1
+
+
+def test_a_timeout_on_a_host_that_was_not_busy_is_worse(profile: Profile) -> None:
+    before = [run(profile, number, seconds=50.0) for number in range(3)]
+    outcomes = {}
+    for load in (None, BUSY, QUIET):
+        late = run(profile, 9, status=Status.TIMEOUT, seconds=60.0, host_load=load)
+        outcomes[load] = {entry.change for entry in against_runs(before, late).entries if entry.requirement}
+    assert outcomes[None] == outcomes[BUSY] == {Change.UNCLEAR}
+    assert outcomes[QUIET] == {Change.WORSE}
+
+
+def test_a_short_check_that_waited_once_is_not_disturbed() -> None:
+    piece = Evidence("family.topic", Status.MEASURED, seconds=0.005, host_load=HostLoad(0.05, 0.0, 0.5))
+    assert not measured_while_busy(piece)
+    assert measured_while_busy(replace(piece, seconds=2.0))
+    assert measured_while_busy(replace(piece, host_load=HostLoad(0.05, 0.06, 0.03)))
+    assert measured_while_busy(replace(piece, host_load=HostLoad(0.05, 0.06, None)))
+    assert not measured_while_busy(replace(piece, host_load=HostLoad(0.15, 0.0, 0.001)))  # in the pauses of a slow device
+    assert measured_while_busy(replace(piece, host_load=HostLoad(0.3, 0.0, 0.0)))
+    assert not measured_while_busy(replace(piece, host_load=None))

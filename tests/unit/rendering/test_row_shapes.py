@@ -12,9 +12,13 @@ from jsonschema import Draft202012Validator
 
 from readiness.datamodel import Evidence, Status
 from readiness.documents import schema
+from readiness.documents.plain_json import plain
+from readiness.probes.bandwidth.measurements import by_size
 from readiness.probes.operators.summary import _CODES
 from readiness.probes.ranks_common.measurements import pair_matrix
+from readiness.probes.soak.measurements import samples_row
 from readiness.rendering import pictures, row_shapes, rows
+from readiness.rendering.charts import LineChart
 from readiness.rendering.formats import render
 from tests.support import build
 from tests.support.paths import ROOT
@@ -25,9 +29,13 @@ OPERATORS = {
     "forward": "nw", "backward": "nn",
 }  # fmt: skip
 PAIRS = {"shape": "pairs/1", "what": "one way", "unit": "GB/s", "chips": ["a", "b"], "values": [[None, 3.0], [3.0, None]]}
+BANDWIDTH = {
+    "shape": "bandwidth/1", "unit": "GB/s", "ranks": 2, "operations": ["all_gather", "all_reduce"], "bytes": [65536, 2097152],
+    "values": [[1.5, None], [1.0, 4.0]], "raw": 9.0, "raw_kind": "socket",
+}  # fmt: skip
 SERIES = {"shape": "series/1", "columns": {"at_s": [1.0, 2.0], "device_ms": [1.0, None]}}
 TRAINING = {"shape": "training/1", "dtype": "float32", "losses": [3.0, "NaN"], "reference_losses": [3.0, 2.0]}
-SOUND: dict[str, dict[str, Any]] = {row["shape"]: row for row in (OPERATORS, PAIRS, SERIES, TRAINING)}  # type: ignore[misc]
+SOUND: dict[str, dict[str, Any]] = {row["shape"]: row for row in (BANDWIDTH, OPERATORS, PAIRS, SERIES, TRAINING)}  # type: ignore[misc]
 ODD: list[tuple[dict[str, Any], str]] = [
     ({"shape": "series/2"}, "not known"),
     ({"shape": 7}, "not known"),
@@ -41,6 +49,10 @@ ODD: list[tuple[dict[str, Any], str]] = [
     ({**PAIRS, "values": [[None, 3.0]]}, "no 2 by 2 matrix"),
     ({**PAIRS, "values": [[None], [3.0]]}, "no 2 by 2 matrix"),
     ({**PAIRS, "chips": []}, "chips"),
+    ({**BANDWIDTH, "values": [[1.0, 2.0]]}, "2 operations and 2 sizes, and values that are no such table"),
+    ({**BANDWIDTH, "values": [[1.0], [2.0]]}, "no such table"),
+    ({**BANDWIDTH, "bytes": ["large", 1]}, "at bytes[0]"),
+    ({**BANDWIDTH, "raw": "fast"}, "at raw"),
     ({**TRAINING, "losses": [3.0]}, "1 losses, and 2 in reference_losses"),
     ({"shape": "training/1", "losses": [3.0]}, "'reference_losses' is a required property"),
 ]
@@ -97,13 +109,44 @@ def test_what_checks_write_fits() -> None:
         ended_s, device_s, host_s = 1.0, 0.1, math.nan
         sensors = MappingProxyType({"temperature_c": 40.0, "power_w": math.nan})
 
+    buses = {("all_reduce", 64): {2: (1.23456, "a"), 4: (2.0, "b")}, ("all_gather", 64): {4: (3.0, "c")}}
+    samples = [{"spent_s": 2.0, "round_s": 0.5, "loss": math.nan}, {"spent_s": 4.0, "round_s": 0.5, "power_w": 90.0}]
     made = [
+        *(plain(found.cells) for found in by_size(buses, (9.0, "socket"))),
+        plain(samples_row(samples).cells),
         *(found.cells for found in pair_matrix(Placement(), {(0, 1): 3.0}, "one way", "GB/s")),  # type: ignore[arg-type]
         _series([Span()]),  # type: ignore[list-item]
         *OperatorMap().rows(),
         {**OPERATORS, "codes": _CODES},
     ]
-    assert [row_shapes.problem(row) for row in made] == [None] * 3
+    assert [row_shapes.problem(row) for row in made] == [None] * 6
+    assert [(row["ranks"], row["operations"], row["values"]) for row in made[:2]] == [
+        (2, ["all_reduce"], [[1.235]]), (4, ["all_gather", "all_reduce"], [[3.0], [2.0]])
+    ]  # fmt: skip
+    assert made[2]["columns"] == {"at_s": [2.0, 4.0], "round_s": [0.5, 0.5], "loss": ["NaN", None], "power_w": [None, 90.0]}
+
+
+def test_bandwidth_by_size_and_a_soak_make_pictures() -> None:
+    soak = {"shape": "series/1", "columns": {"at_s": [2.0, 4.0, 6.0], "round_s": [0.5, 0.6, 0.5], "power_w": [90.0, None, 91.0]}}
+    item = build.accelerator(
+        (), facts_=build.facts("npu:0"),
+        evidence_=(
+            Evidence("multichip.bandwidth", Status.MEASURED, rows=(BANDWIDTH, {**BANDWIDTH, "ranks": 4, "raw": None})),
+            Evidence("multichip.soak", Status.MEASURED, rows=(soak,)),
+        ),
+    )
+    found = {picture.title: picture for picture in pictures.of_families(item)["multichip"]}
+    assert {"Bandwidth by message size, 2 ranks", "Bandwidth by message size, 4 ranks"} <= found.keys()
+    assert {"Time of one round during multichip.soak", "Power during multichip.soak"} <= found.keys()
+    two, four = (found[f"Bandwidth by message size, {ranks} ranks"] for ranks in (2, 4))
+    assert "what a raw socket over the link reached" in two.more
+    assert "raw" not in four.more
+    assert isinstance(two.chart, LineChart)
+    assert [line.name for line in two.chart.lines] == ["all_gather", "all_reduce"]
+    assert [rule.text for rule in two.chart.rules] == ["raw socket 9 GB/s"]
+    text = rows.as_text({"npu:0": item.evidence[0]}, None)
+    assert "all_reduce" in text
+    assert "64 KiB, 2 MiB" in text
 
 
 def test_rows_for_people_have_curves_and_leave_out_what_is_no_table() -> None:

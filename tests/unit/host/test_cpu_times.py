@@ -1,0 +1,74 @@
+"""CPU times of the host: what others had of the CPUs, on a recorded /proc."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from readiness.host import cpu_times
+from readiness.host.cpu_times import CpuTimes, History, Shares, read, shares
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def machine(folder: Path, cpus: dict[int, tuple[int, int]], processes: dict[int, tuple[int, list[int]]]) -> Path:
+    """A /proc: by CPU the seconds it worked and that were withheld, by process its seconds and its children."""
+    lines = ["cpu  1 2 3 4 5 6 7 8 9 10"]
+    lines += [f"cpu{cpu} {worked * TICK} 0 0 99 9 0 0 {stolen * TICK} 0 0" for cpu, (worked, stolen) in cpus.items()]
+    (folder / "stat").write_text("\n".join([*lines, "intr 5"]) + "\n")
+    for pid, (seconds, children) in processes.items():
+        (folder / str(pid) / "task" / str(pid)).mkdir(parents=True, exist_ok=True)
+        (folder / str(pid) / "stat").write_text(f"{pid} (a) b) S 1 1 1 0 -1 0 0 0 0 0 {seconds * TICK} 0 0 0 20 0 1 0 5\n")
+        (folder / str(pid) / "task" / str(pid) / "children").write_text(" ".join(map(str, children)))
+    return folder
+
+
+def test_a_reading_counts_the_usable_cpus_and_the_whole_tree_of_processes(tmp_path: Path) -> None:
+    proc = machine(tmp_path, {0: (50, 1), 1: (40, 2), 2: (900, 9)}, {10: (3, [11, 12]), 11: (4, [13]), 12: (5, []), 13: (6, [])})
+    reading = read({0, 1}, proc, 10)
+    assert reading is not None
+    assert (reading.cpus, reading.worked_s, reading.stolen_s, reading.own_s) == (2, 90, 3, 18)
+    (proc / "13" / "stat").unlink()  # it ends between the two looks
+    assert read({0, 1}, proc, 10) is not None
+
+
+@pytest.mark.parametrize("text", ["", "cpu 1 2 3\n", "cpu0 0 0 0 0 0 0 0 0\n", "cpu0 a b c\n"])
+def test_a_system_that_counts_nothing_reports_nothing(text: str, tmp_path: Path) -> None:
+    assert read({0}, tmp_path, 10) is None
+    (tmp_path / "stat").write_text(text)
+    assert read({0}, tmp_path, 10) is None
+
+
+def test_shares_are_of_all_cpus_and_lie_between_nothing_and_all() -> None:
+    before = CpuTimes(100.0, 2, 50.0, 1.0, 20.0)
+    assert shares(before, CpuTimes(110.0, 2, 62.0, 2.0, 26.0)) == Shares(0.3, 0.05)  # 12 s worked, 6 of them ours, of 20
+    assert shares(before, CpuTimes(110.0, 2, 52.0, 1.0, 26.0)) == Shares(0.0, 0.0)   # ticks that are counted late
+    assert shares(before, CpuTimes(110.0, 2, 99.0, 1.0, 20.0)) == Shares(1.0, 0.0)
+    assert shares(before, before) is None
+    assert shares(before, CpuTimes(110.0, 3, 62.0, 2.0, 26.0)) is None  # a CPU was plugged in
+
+
+def test_a_short_check_is_seen_in_the_second_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([CpuTimes(10.0, 1, 0, 0, 0), CpuTimes(12.0, 1, 2, 0, 0), CpuTimes(12.9, 1, 2, 0, 0), CpuTimes(13.0, 1, 2, 0, 0)])
+    monkeypatch.setattr(cpu_times, "read", lambda: next(moments))
+    history = History()
+    assert history.since(0.0) is None
+    for _ in range(4):
+        history.note()
+    assert history.since(12.9) == Shares(0.0, 0.0)   # from 12.0, not from 12.9: a tenth of a second has ten ticks
+    assert history.since(11.0) == Shares(0.6667, 0.0)
+    assert history.since(5.0) == Shares(0.6667, 0.0)
+
+
+def test_this_system_counts_what_this_process_works() -> None:
+    first = read()
+    if first is None:
+        pytest.skip("this system reports no times of its CPUs")
+    begun = os.times().user
+    while os.times().user < begun + 0.1:
+        pass
+    last = read()
+    assert last is not None
+    assert last.own_s - first.own_s >= 0.1
