@@ -5,8 +5,8 @@ from __future__ import annotations
 from readiness.datamodel import Evidence, HostLoad
 
 #: From this share of the host's processors on, others slow a measurement by as much as a defect would (by caches and clocks,
-#: even where it waits for none of them); from the lower one on, if it had to wait as well.
-_TAKEN, _TAKEN_WITH_WAITS, _SOME_WAITS = 0.25, 0.10, 0.02
+#: even where it waits for none of them); from the lower one on, if it had to wait for more than a baseline's runs differ by.
+_TAKEN, _TAKEN_WITH_WAITS, _SOME_WAITS = 0.25, 0.10, 0.05
 #: A process may wait for its own threads and ranks; from this share of its time on it waited for others'. Of a check that
 #: took less than so many seconds, a single wait is a large share.
 _WAITED, _LEAST_S = 0.25, 0.5

@@ -531,7 +531,7 @@ def test_a_short_check_that_waited_once_is_not_disturbed() -> None:
     piece = Evidence("family.topic", Status.MEASURED, seconds=0.005, host_load=HostLoad(0.05, 0.0, 0.5))
     assert not measured_while_busy(piece)
     assert measured_while_busy(replace(piece, seconds=2.0))
-    assert measured_while_busy(replace(piece, host_load=HostLoad(0.05, 0.06, 0.03)))
+    assert measured_while_busy(replace(piece, host_load=HostLoad(0.05, 0.06, 0.06)))
     assert measured_while_busy(replace(piece, host_load=HostLoad(0.05, 0.06, None)))
     assert not measured_while_busy(replace(piece, host_load=HostLoad(0.15, 0.0, 0.001)))  # in the pauses of a slow device
     assert measured_while_busy(replace(piece, host_load=HostLoad(0.3, 0.0, 0.0)))
