@@ -18,6 +18,10 @@ _MOST_GROUPS = 6
 _UNFOLDED = 12
 _MOST_POINTS = 300
 _MOST_VERDICTS = 200
+#: A table of so many requirements need not be opened by a click.
+_MOST_OPEN = 8
+#: Kinds of findings that are no failures, and how a count of them is named where it is worth it.
+_NOT_FAILED = {Kind.PASSED: "", Kind.UNKNOWN: "not measured", Kind.NOT_APPLICABLE: "not applicable"}
 _ANSWERS = {
     (Use.TRAINING, Decision.READY): "Ready to train",
     (Use.TRAINING, Decision.NOT_READY): "Not ready to train",
@@ -251,13 +255,25 @@ def _group(group: DeviceGroup) -> dict[str, Any]:
             {
                 "title": _FAMILIES.get(name, name), "rows": tables.get(name, []), "pictures": drawn.get(name, []),
                 "not_drawn": not_drawn.get(name, []),
-                "failed": sum(row[4]["style"] in ("bad", "warn") for row in tables.get(name, [])),
+                **_fold(tables.get(name, [])),
             }
             for name in dict.fromkeys(families)
         ],
         "times": pictures.times(group.lead),
         "took": rendering.duration(group.seconds),
     }  # fmt: skip
+
+
+def _fold(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Return what stands above a family's table, and whether it is open: where it is short and says something."""
+    counts = Counter(row[4]["text"] for row in rows)
+    failed = len(rows) - sum(counts[kind.value] for kind in _NOT_FAILED)
+    words = [f"{failed} not met" if failed else "none failed"]
+    words += [f"{counts[kind.value]} {word}" for kind, word in _NOT_FAILED.items() if word and counts[kind.value]]
+    return {
+        "summary": f"{len(rows)} requirement{'' if len(rows) == 1 else 's'}: {', '.join(words)}",
+        "open": len(rows) <= _MOST_OPEN and counts[Kind.NOT_APPLICABLE.value] < len(rows),
+    }
 
 
 def _tables(group: DeviceGroup) -> Mapping[str, list[list[Any]]]:

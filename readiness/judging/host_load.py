@@ -25,11 +25,9 @@ def measured_while_busy(evidence: Evidence) -> bool:
 
 def in_words(load: HostLoad) -> str:
     """`other processes took 43% of the processors, the check waited for one for 21% of its time`."""
-    parts = []
-    if load.others:
-        parts.append(f"other processes took {load.others:.0%} of the processors")
-    if load.stolen:
-        parts.append(f"the hypervisor withheld {load.stolen:.0%} of them")
-    if load.waited:
-        parts.append(f"the check waited for one for {load.waited:.0%} of its time")
-    return ", ".join(parts)
+    shares = {
+        "other processes took {} of the processors": load.others,
+        "a hypervisor withheld {} of the processors": load.stolen,
+        "the check waited for one for {} of its time": load.waited,
+    }
+    return ", ".join(words.format(f"{share:.0%}") for words, share in shares.items() if share is not None and share >= 0.01)

@@ -22,7 +22,7 @@ BINARY = (2.0, 4.0, 16.0, 64.0, 1024.0)
 MOST_LINES = 6
 _MOST_POINTS = 400
 _MOST_DOTS = 60
-_BAR_STEP = 22.0
+_BAR_WIDTH, _BAR_STEP = 240.0, 22.0
 _FARTHEST = 1e300
 
 
@@ -81,23 +81,19 @@ class Bar:
 
     name: str
     text: str
-    y: float
     length: float
     style: str
 
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """Bars from zero, one below the other. `rule` is where a limit stands, None without one."""
+    """Bars from zero, one below the other, each `width` wide and `step` high. `rule` is where a limit stands, if any."""
 
     title: str
     bars: tuple[Bar, ...]
-    height: float
     rule: float | None = None
-    summary: str = ""
-    width: float = field(default=_WIDTH, init=False)
-    left: float = field(default=190.0, init=False)
-    right: float = field(default=430.0, init=False)
+    width: float = field(default=_BAR_WIDTH, init=False)
+    step: float = field(default=_BAR_STEP, init=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +148,7 @@ def line_chart(
 
 
 def bar_chart(
-    title: str,
-    bars: Iterable[tuple[str, float, str, bool]],
-    *,
-    limit: float | None = None,
-    summary: str = "",
-    log: bool = False,
+    title: str, bars: Iterable[tuple[str, float, str, bool]], *, limit: float | None = None, log: bool = False
 ) -> BarChart | None:
     """Bars of name, value, text and whether it failed; what is not finite takes the whole width. None without bars."""
     entries = list(bars)
@@ -166,7 +157,6 @@ def bar_chart(
     finite = [value for _, value, _, _ in entries if math.isfinite(value) and value > 0]
     most = max([*finite, *([limit] if limit else [])], default=1.0)
     least = min([*finite, *([limit] if limit else [])], default=1.0) / 2
-    length = 240.0
 
     def share(value: float) -> float:
         if not math.isfinite(value):
@@ -176,14 +166,13 @@ def bar_chart(
         return math.log(value / least) / math.log(most / least) if log and most > least else value / most
 
     return BarChart(
-        title=title, summary=summary, height=_BAR_STEP * len(entries),
-        rule=None if limit is None else round(190.0 + length * share(limit), 1),
+        title=title,
+        rule=None if limit is None else round(_BAR_WIDTH * share(limit), 1),
         bars=tuple(
-            Bar(name, text, _BAR_STEP * number + 3, round(length * min(max(share(value), 0.0), 1.0), 1), style)
-            for number, (name, value, text, bad) in enumerate(entries)
-            for style in ["fail" if bad else "d0"]
+            Bar(name, text, round(_BAR_WIDTH * min(max(share(value), 0.0), 1.0), 1), "fail" if bad else "d0")
+            for name, value, text, bad in entries
         ),
-    )  # fmt: skip
+    )
 
 
 def heat_style(value: float | None, low: float, high: float) -> str:

@@ -125,7 +125,8 @@ def _counts(whole: Sequence[Mapping[str, Any]]) -> Iterator[Picture]:
     for row in whole:
         for phase in ("forward", "backward"):
             counts = {name: row[phase].count(code) for code, name in row["codes"].items()}
-            counted[f"{clean(row['dtype'], 20)} {phase}"] = counts
+            if any(counts.get(name) for name in _STYLES):  # integers have no gradients
+                counted[f"{clean(row['dtype'], 20)} {phase}"] = counts
     outcomes = [name for name in _STYLES if any(counts.get(name) for counts in counted.values())]
     if not outcomes:
         return
@@ -161,7 +162,7 @@ def errors_against_limits(findings: Iterable[Finding]) -> list[Picture]:
             for name, (share, finding) in worst
         ]
         title = f"Error against its limit{f' in {dtype}' if dtype else ''}"
-        chart = bar_chart(title, bars, limit=1.0, log=True, summary=_in_words(bars))
+        chart = bar_chart(title, bars, limit=1.0, log=True)
         if chart is not None:
             more = "Measured error as a share of what the requirement allows (dashed line), on a logarithmic scale."
             pictures.append(Picture(title, more, chart))
@@ -191,7 +192,7 @@ def soak_exposure(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Pictur
     words = {"chip_mtbf_h": "one chip", "host_mtbf_h": "one host", "job_mtbf_h": "the job"}
     bars = [("observed (chip hours)", hours, f"{figure(hours)} h", False)] if math.isfinite(hours) else []
     bars += [(f"proven, {words[name]}", value, f"{figure(value)} h", False) for name, value in bounds]
-    chart = bar_chart("Hours between faults", bars, log=True, summary=_in_words(bars))
+    chart = bar_chart("Hours between faults", bars, log=True)
     if chart is not None:
         work = duration(float(exposure["exposure_s"]))
         seen = f"{int(faults)} fault{'' if faults == 1 else 's'} in {work} of work; " if math.isfinite(faults) else ""
@@ -220,7 +221,7 @@ def pair_matrix(piece: Evidence, _: Sequence[Finding] = ()) -> Iterator[Picture]
         unit, what = clean(row["unit"], 20), clean(row["what"], 100)
         more = f"{unit}; the darker, the faster. Between {figure(low)} and {figure(high)} {unit}."
         more += f" The first {count} of {len(chips)} chips." if count < len(chips) else ""
-        yield Picture(f"Between pairs of chips: {what}", more, Grid("from, to", names, rows))
+        yield Picture(f"Between pairs of chips, {piece.check}: {what}", more, Grid("from, to", names, rows))
 
 
 # ---------------------------------------------------------------------------------------------------------------- time
@@ -238,7 +239,7 @@ def times(item: AcceleratorAssessment) -> Picture | None:
         seconds = sum(piece.seconds for piece in rest)
         bars.append((f"{len(rest)} more", seconds, duration(seconds), False))
     title = "Where the time went"
-    chart = bar_chart(title, bars, summary=_in_words(bars))
+    chart = bar_chart(title, bars)
     return None if chart is None else Picture(title, "", chart)
 
 
@@ -271,8 +272,3 @@ _MAKERS: Mapping[str, tuple[Maker, ...]] = {
     "multichip.soak": (_drawn(curves.over_time), soak_exposure),
     "stability.load": (_drawn(curves.over_time),),
 }
-
-
-def _in_words(bars: Iterable[tuple[str, float, str, bool]]) -> str:
-    """Bars in words, for those who cannot see them."""
-    return "; ".join(f"{name} {text}" for name, _, text, _ in bars)

@@ -120,7 +120,7 @@ def test_bars_of_what_is_not_finite_or_zero() -> None:
     chart = charts.bar_chart("t", [("nan", math.nan, "NaN", True), ("none", 0.0, "0", False), ("one", 1.0, "1", False)], limit=2.0, log=True)
     assert chart is not None
     assert [bar.length for bar in chart.bars][:2] == [240.0, 0.0]
-    assert chart.rule == chart.right
+    assert chart.rule == chart.width
 
 
 def test_sparklines() -> None:

@@ -160,7 +160,7 @@ def test_each_picture_is_made_of_its_rows_and_left_out_without() -> None:
                                                "throttled": [0, 1]}}  # fmt: skip
     assert titles(rows_of("stability.load", series)) == ["Temperature during stability.load", "Time of one matrix product during stability.load"]
     pairs = {"shape": "pairs/1", "what": "one way", "unit": "GB/s", "chips": ["a", "b"], "values": [[None, 3.0], [3.0, None]]}
-    assert titles(rows_of("multichip.links", pairs)) == ["Between pairs of chips: one way"]
+    assert titles(rows_of("multichip.links", pairs)) == ["Between pairs of chips, multichip.links: one way"]
     sizes = tuple(
         Measurement("bus_gbps", float(size), {"op": "all_reduce", "group": "4", "bytes": str(size)}) for size in (1024, 4096)
     )
