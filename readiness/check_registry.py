@@ -58,6 +58,8 @@ class Check:
     `lasting` names the setting that says for how many seconds it works: `run --soak` gives it, and where it is zero the
     check is left out. `recount` tells what a check that was cut off had found by then, from the file that it kept.
 
+    `provokes` says that it makes errors on purpose which drivers log: a line that comes meanwhile may be its own.
+
     `documentation` is the function's docstring, unindented; `file` and `line` are where it is declared.
     """
 
@@ -77,6 +79,7 @@ class Check:
     most: Mapping[str, float] = field(default_factory=dict)
     lasting: str | None = None
     recount: Recount | None = None
+    provokes: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     documentation: str = ""
     file: str = ""
@@ -110,6 +113,7 @@ def check(
     most: Mapping[str, float] | None = None,
     lasting: str | None = None,
     recount: Recount | None = None,
+    provokes: bool = False,
 ) -> Callable[[CheckFunction], Check]:
     """Declare a generator function as a check. Its docstring and this call are its whole declaration.
 
@@ -119,7 +123,8 @@ def check(
     the settings of a profile and raises UsageError for what cannot be, as a file that is none; it must not import torch,
     nor may `recount`. `least` and `most` are bounds of settings that are numbers, without which the check would measure
     nothing; none may be below 0. With `recount`, what the check must not lose belongs into the file `accelerator.kept`,
-    one JSON record a line.
+    one JSON record a line. `provokes` is for a check that makes
+    errors on purpose which drivers log.
     """
 
     def declare(function: CheckFunction) -> Check:
@@ -142,6 +147,7 @@ def check(
             most=dict(most or {}),
             lasting=lasting,
             recount=recount,
+            provokes=provokes,
             settings={
                 name: parameter.default
                 for name, parameter in inspect.signature(function).parameters.items()

@@ -64,7 +64,7 @@ def health(accelerator: Accelerator) -> Iterator[Yield]:
     reading = accelerator.reading()
     if reading is None:
         raise Skip("no library or tool of the vendor reports health here, or none is known for this device")
-    found = device_health.judge(reading)
+    found = device_health.judge(reading, timeline=accelerator.timeline)
     if not reading.sources and not found:
         raise Skip("; ".join(f"{name}: {reason}" for name, reason in reading.problems.items()))
     for name, field in reading.complete().fields.items():
@@ -74,7 +74,10 @@ def health(accelerator: Accelerator) -> Iterator[Yield]:
     for name, reason in reading.problems.items():
         yield Row({"source": name, "state": "unreadable", "why": reason})
     for one in found:
-        yield Row({"fault": one.text, "severity": one.severity.value, "action": one.action.value, "source": one.source})
+        row = {"fault": one.text, "severity": one.severity.value, "action": one.action.value, "source": one.source}
+        if one.at is not None and accelerator.timeline is not None:
+            row["came"] = accelerator.timeline.describe(one.at)
+        yield Row(row)
     yield Measurement("fields_read", reading.share_present)
     fatal = [one.text for one in found if one.severity is device_health.Severity.FATAL]
     if fatal or reading.health_is_known:

@@ -17,10 +17,13 @@ from readiness.accelerators import pcie, sysfs
 from readiness.accelerators.interconnect import Links
 from readiness.accelerators.pcie import Slot
 from readiness.accelerators.readers.contract import Reading
+from readiness.accelerators.run_timeline import RunTimeline
 from readiness.datamodel import AcceleratorFacts
 
 if TYPE_CHECKING:
     import torch
+
+    from readiness.accelerators.readers.kernel_log import Event
 
 
 
@@ -147,6 +150,12 @@ class Stack(ABC):
 
         return of_device(facts, self.makers, self.hiding, self.root)
 
+    def fault_events(self, facts: AcceleratorFacts, since: float) -> Sequence[Event]:
+        """Return the faults of this device that the host's logs name since then (epoch). Raises SourceError."""
+        from readiness.accelerators.readers import kernel_log
+
+        return kernel_log.of_device(facts, since, self.root)
+
     def throttle_reasons(self, facts: AcceleratorFacts) -> Sequence[str] | None:  # noqa: ARG002
         """Return the reasons for which the device is throttled now, read within milliseconds; None if unknown."""
         return None
@@ -191,8 +200,8 @@ class Accelerator:
 
     `facts` say who it is, `peers` which accelerators a check of group scope may use (itself included), `seed` the run's
     seed. `kept` is a file that outlives the check, for one that declares `recount`; None where no journal is kept.
-    `shared` is a folder that all hosts of the run see, None where there is none or but one host. All random data come from
-    `generator`, so that the same seed repeats the run.
+    `shared` is a folder that all hosts of the run see, None where there is none or but one host. `timeline` is known to the
+    last checks of a run. All random data come from `generator`, so that the same seed repeats the run.
     """
 
     def __init__(
@@ -204,6 +213,7 @@ class Accelerator:
         peers: Sequence[AcceleratorFacts] = (),
         kept: Path | None = None,
         shared: Path | None = None,
+        timeline: RunTimeline | None = None,
     ) -> None:
         self.facts = facts
         self.stack = stack
@@ -211,6 +221,7 @@ class Accelerator:
         self.peers = tuple(peers) or (facts,)
         self.kept = kept
         self.shared = shared
+        self.timeline = timeline
 
     @property
     def id(self) -> str:
@@ -271,6 +282,10 @@ class Accelerator:
     def reading(self) -> Reading | None:
         """Read the device's state from the vendor's management tools and libraries; None if there are none for it."""
         return self.stack.reading(self.facts)
+
+    def fault_events(self, since: float) -> Sequence[Event]:
+        """Return the faults of this device that the host's logs name since then (epoch). Raises SourceError."""
+        return self.stack.fault_events(self.facts, since)
 
     def throttle_reasons(self) -> Sequence[str] | None:
         """Return the reasons for which the device is throttled now; None if unknown."""

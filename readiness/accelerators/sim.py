@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from readiness.accelerators import torch_build
 from readiness.accelerators.base import Stack
+from readiness.accelerators.readers import kernel_log
 from readiness.accelerators.readers.contract import Reading
+from readiness.accelerators.readers.kernel_log import Event
 from readiness.datamodel import AcceleratorFacts
 from readiness.simulator.machine_file import Chip
 
@@ -108,6 +111,15 @@ class Sim(Stack):
             chip, number, counters=self.counters(facts), software=facts.software,
             temperature_c=self.sensors(facts).get("temperature_c"),
         )  # fmt: skip
+
+    def fault_events(self, facts: AcceleratorFacts, since: float) -> Sequence[Event]:
+        """Return the lines of the simulated host's log that have come by now."""
+        found = []
+        for defect in Chip.from_json(facts.properties["chip"]).defects:
+            if defect.kind == "kernel-log" and defect.on_chip(facts.properties["number"]):
+                at = since + (1.0 if defect.severity is None else defect.severity)
+                found += kernel_log.events([(str(defect.set.get("line", "")), at)])
+        return [event for event in found if event.at is not None and event.at <= time.time()]
 
     def throttle_reasons(self, facts: AcceleratorFacts) -> Sequence[str]:
         """Return the throttle reasons of a defect of health."""

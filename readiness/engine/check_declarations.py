@@ -81,7 +81,8 @@ def _to_json(check: Check) -> Json:
         "measures": {name: asdict(measure) for name, measure in check.measures.items()},
         "cost": check.cost.value, "scope": check.scope.value, "phase": check.phase.value, "catches": list(check.catches),
         "settings": {name: _plain(value) for name, value in check.settings.items()},
-        "alone": bool(check.alone), "vets": check.vet is not None, "recounts": check.recount is not None,
+        "alone": bool(check.alone), "provokes": bool(check.provokes),
+        "vets": check.vet is not None, "recounts": check.recount is not None,
     }  # fmt: skip
 
 
@@ -106,6 +107,7 @@ def _from_json(document: Json) -> Check:
         measures={str(name): _measure(declared) for name, declared in document["measures"].items()},
         typical_s=_number(document["typical_s"]), limit_s=_number(document["limit_s"]),
         scope=Scope(document["scope"]), phase=Phase(document["phase"]), alone=document["alone"] is True,
+        provokes=document["provokes"] is True,
         catches=tuple(map(str, document["catches"])),
         vet=vet if document["vets"] else None, recount=recount if document["recounts"] else None,
         least={str(name): _number(bound) for name, bound in document["least"].items()},

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 from readiness import __version__, accelerators
 from readiness.accelerators import remote_devices
+from readiness.accelerators.run_timeline import CheckSpan, RunTimeline
 from readiness.causes import OWN_FAULTS, SkipCause, StopCause
-from readiness.check_registry import Check
+from readiness.check_registry import Check, Phase
 from readiness.datamodel import AcceleratorFacts, Assessment, Evidence, Joined, Profile, Status, Use, Waiver
 from readiness.engine.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
 from readiness.engine.journal import Journal
@@ -152,6 +153,9 @@ class _Run(Scheduler[Job]):
         self.signals = signals
         self.wedged: dict[str, str] = {}
         self.rest_until: dict[str, float] = {}  # by stack, on the monotonic clock
+        self.began_at = time.time() - (time.monotonic() - began)
+        self.starts: dict[tuple[str, str], float] = {}
+        self.spans: dict[str, list[CheckSpan]] = {}  # by accelerator
 
     def job(self, task: Job) -> Job:
         return task
@@ -185,14 +189,20 @@ class _Run(Scheduler[Job]):
         options = self.options
         kept = None if task.check.recount is None else self.journal.kept(task.key, make=True)
         request = task.worker_request(options.seed, kept=kept, elsewhere=options.elsewhere, shared=options.shared)
-        return request | {"not_before": self.rest_until.get(task.accelerators[0].stack, 0.0)}
+        lead = task.accelerators[0]
+        request |= {"not_before": self.rest_until.get(lead.stack, 0.0)}
+        if task.check.phase is Phase.LAST:
+            request["timeline"] = RunTimeline(self.began_at, self.spans.get(lead.id, ())).to_json()
+        return request
 
     def started(self, running: Running[Job]) -> None:
+        self.starts.setdefault(running.task.key, time.time())
         self.observer.started(running.task, running.attempt)
 
     def finish(self, running: Running[Job]) -> None:
         """Turn a worker's result into evidence, or try once more with a longer limit."""
         job, worker = running.task, running.worker
+        self.note_span(job)
         if self.is_stopped_with_us(worker):
             self.put_back(running)
             return
@@ -210,6 +220,13 @@ class _Run(Scheduler[Job]):
         evidence = unless_cut_short(evidence_of(worker, job, running.attempt), worker, job)
         evidence = unless_starved(evidence, worker)
         self.keep(job, recounted(evidence, job, self.journal.kept(job.key)))
+
+    def note_span(self, job: Job) -> None:
+        """Record when a check worked, for what the host's logs say of its devices afterwards."""
+        began = self.starts.pop(job.key, time.time())
+        span = CheckSpan(job.check.id, began, time.time(), job.check.provokes)
+        for facts in job.accelerators:
+            self.spans.setdefault(facts.id, []).append(span)
 
     def is_stopped_with_us(self, worker: Worker) -> bool:
         """Return whether it was stopped together with the run, as by systemd or a scheduler: not evidence.

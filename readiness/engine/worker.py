@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 from readiness import accelerators, check_registry
 from readiness.accelerators import remote_devices
 from readiness.accelerators.base import Accelerator
+from readiness.accelerators.run_timeline import RunTimeline
 from readiness.check_registry import Check, Skip
 from readiness.datamodel import Evidence, Measurement, Note, Row, Status
 from readiness.documents import assessment
@@ -110,6 +111,7 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
             peers=[remote_devices.delta_decode(peer, request["accelerator"]) for peer in request["peers"]],
             kept=Path(request["kept"]) if request.get("kept") else None,
             shared=Path(request["shared"]) if request.get("shared") else None,
+            timeline=RunTimeline.from_json(request["timeline"]) if request.get("timeline") else None,
         )
         import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
 

@@ -20,22 +20,25 @@ _MOST_FILES, _TAIL_BYTES = 64, 2**20
 
 def glance(context: Context) -> list[Reading]:
     """The faults that files written within the last hour name, by device. Raises SourceError where none can be read."""
-    events: list[tuple[kernel_log.Event, int | None]] = []
+    oldest = time.time() - RECENT_S
+    return kernel_log.readings((event for event in events(context.root) if event.at is None or event.at >= oldest), SOURCE)
+
+
+def events(root: Path) -> list[kernel_log.Event]:
+    """Return the faults that files written within the last hour name. Raises SourceError where none can be read."""
+    found: list[kernel_log.Event] = []
     problems: list[str] = []
-    for file in _recent(context.root):
+    for file in _recent(root):
         try:
             lines = _tail(file).splitlines()
         except OSError as problem:
             problems.append(f"{file}: {problem.strerror}")
             continue
         index = _device(file)
-        events += [(event, index) for event in kernel_log.events((line, None) for line in lines)]
-    if problems and not events:
+        found += [kernel_log.with_index(event, index) for event in kernel_log.events((line, None) for line in lines)]
+    if problems and not found:
         raise SourceError("; ".join(problems)[:300])
-    oldest = time.time() - RECENT_S
-    return kernel_log.readings(
-        (kernel_log.with_index(event, index) for event, index in events if event.at is None or event.at >= oldest), SOURCE
-    )
+    return found
 
 
 def _recent(root: Path) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from readiness.accelerators.fault_counters import kind_of, lifelong
 from readiness.accelerators.readers import fault_codes
 from readiness.accelerators.readers.contract import Reading, State
 from readiness.accelerators.readers.fault_codes import Severity as Severity  # noqa: PLC0414 - checks import this module alone
+from readiness.accelerators.run_timeline import RunTimeline
 from readiness.datamodel import Action
 
 #: Age up to which a fault in a log counts; an older one may have been repaired since.
@@ -28,13 +29,17 @@ ACTIONS = tuple(action for action in Action if action not in (Action.NONE, Actio
 
 @dataclass(frozen=True, slots=True)
 class HealthFinding:
-    """A fault of a device, in words, with its action and its source. `known` is False for an unknown code."""
+    """A fault of a device, in words, with its action and its source. `known` is False for an unknown code.
+
+    `at` is when it came (epoch), if its source says so.
+    """
 
     text: str
     severity: Severity
     action: Action
     source: str
     known: bool = True
+    at: float | None = None
 
 
 _F, _D, _N = Severity.FATAL, Severity.DEGRADED, Severity.NOTE
@@ -79,10 +84,15 @@ _REASONS_WITHOUT_FAULT = re.compile(
 )
 
 
-def judge(reading: Reading, now: float | None = None) -> tuple[HealthFinding, ...]:
-    """Return every fault that a reading names; none if nothing is wrong or nothing is known. `now` is the epoch."""
+def judge(
+    reading: Reading, now: float | None = None, timeline: RunTimeline | None = None
+) -> tuple[HealthFinding, ...]:
+    """Return every fault that a reading names; none if nothing is wrong or nothing is known. `now` is the epoch.
+
+    With the timeline of a run, what its own checks have provoked is a note, and so is what ended somebody's work before it.
+    """
     found = [
-        *_codes(reading, time.time() if now is None else now), *_memory_errors(reading), *_capacity(reading),
+        *_codes(reading, time.time() if now is None else now, timeline), *_memory_errors(reading), *_capacity(reading),
         *_links(reading), *_throttling(reading), *_versions(reading), *_sensors(reading), *_sources(reading),
     ]  # fmt: skip
     return tuple(sorted([*_word(reading, found), *found], key=lambda one: list(Severity).index(one.severity)))
@@ -112,18 +122,30 @@ def _known(vendor: str, word: str) -> tuple[Severity, Action] | None:
     return _WORDS.get(vendor, {}).get(plain)
 
 
-def _codes(reading: Reading, now: float) -> Iterator[HealthFinding]:
+def _codes(reading: Reading, now: float, timeline: RunTimeline | None) -> Iterator[HealthFinding]:
     field = reading.field("fault_codes")
     for entry in field.value or ():
         if not isinstance(entry, Mapping):
             continue
         severity, action = Severity(entry["severity"]), Action(entry["action"])
         at = entry.get("time")
-        if at is not None and now - float(at) > RECENT_S:
+        if at is not None and (now - float(at) > RECENT_S or is_over(severity, action, float(at), timeline)):
             severity, action = _N, Action.NONE
         if severity is _F and action is Action.NONE:
             action = Action.CONTACT_VENDOR  # nothing fatal is left without something to do
-        yield HealthFinding(str(entry["text"]), severity, action, field.source, bool(entry.get("known", True)))
+        known = bool(entry.get("known", True))
+        yield HealthFinding(
+            str(entry["text"]), severity, action, field.source, known, None if at is None else float(at)
+        )
+
+
+def is_over(severity: Severity, action: Action, at: float, timeline: RunTimeline | None) -> bool:
+    """Return whether a fault in a log says nothing about the device now: a check made it on purpose, or it ended a
+    process before the run began. A fatal one always counts.
+    """
+    if timeline is None or severity is _F:
+        return False
+    return timeline.is_provoked(at) or (action is Action.RETRY and at < timeline.began)
 
 
 def _memory_errors(reading: Reading) -> Iterator[HealthFinding]:

@@ -17,10 +17,13 @@ from readiness.accelerators.readers import fault_codes
 from readiness.accelerators.readers.contract import Reading, Report, pci_address
 from readiness.accelerators.readers.fault_codes import Fault, Severity
 from readiness.accelerators.readers.tools import Context, SourceError
-from readiness.datamodel import Action
+from readiness.datamodel import AcceleratorFacts, Action
 
 SOURCE = "kernel log"
 _MOST_BYTES = 8 * 2**20
+_LOG_LIMIT_S = 5.0
+#: Display and processing devices, by the first digits of their PCI class.
+_CLASSES = ("03", "12")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,27 @@ def _ascend(match: re.Match[str]) -> Fault:
     return fault_codes.ascend(match["code"])
 
 
+_F, _D = Severity.FATAL, Severity.DEGRADED
+
+
+def _aer(match: re.Match[str]) -> Fault:
+    """A PCI Express error: corrected ones are normal now and then, and counted elsewhere."""
+    word = match["word"].lower()
+    source = "Linux, drivers/pci/pcie/aer.c"
+    if "uncorrect" not in word:
+        return Fault("AER corrected", "a PCIe error that was corrected", Severity.NOTE, Action.NONE, source)
+    if "non-fatal" in word:
+        return Fault("AER non-fatal", "a PCIe error that was not corrected", _D, Action.GATHER_EVIDENCE, source)
+    return Fault("AER fatal", "a PCIe error that took the link down", _F, Action.RESET_DEVICE, source)
+
+
 def _fixed(code: str, text: str, severity: Severity, action: Action, source: str) -> Callable[[re.Match[str]], Fault]:
     return lambda _: Fault(code, text, severity, action, source)
 
 
-_F, _D = Severity.FATAL, Severity.DEGRADED
 _MIND = "https://github.com/Ascend/mind-cluster (22bb3d98) component/ascend-faultdiag, kg-config.json and its test logs"
+
+_PCI = r"(?P<pci>[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])"
 
 #: Vendor, what its line looks like, and what it means. A new rule is one line here.
 RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Fault]], ...] = tuple(
@@ -82,6 +100,13 @@ RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Fault]], ...]
         ("AMD", r"amdgpu (?P<pci>[0-9a-f:.]+): .*uncorrectable hardware errors? detected",
          _fixed("ue", "uncorrectable hardware errors detected", _F, Action.RESET_DEVICE,
                 "Linux, drivers/gpu/drm/amd/amdgpu/amdgpu_ras.c")),
+        # Whose device it is stands in sysfs alone.
+        ("", rf"{_PCI}: (?:AER: )?PCIe Bus Error: severity=(?P<word>[\w() -]+)", _aer),
+        ("", r"AER: (?:Multiple )?(?P<word>(?:Un)?correct(?:ed|able)[\w() -]*?) error (?:message )?received(?: from|:)+ "
+             rf"{_PCI}", _aer),
+        ("", rf"{_PCI}: AER: device recovery failed",
+         _fixed("AER recovery", "the device did not recover from a PCIe error", _F, Action.REBOOT,
+                "Linux, drivers/pci/pcie/err.c")),
         ("MetaX", r"METAX\.B(?P<dbdf>[0-9a-f]{1,8})\.(?P<part>\w+)\.(?:ERROR|CRIT|ALERT|EMERG)",
          _fixed("EID", "the driver reports an error of the device", _D, Action.GATHER_EVIDENCE,
                 "https://developer.metax-tech.com (C500 driver, EID messages)")),
@@ -144,7 +169,53 @@ def kernel_lines(text: str, root: Path = Path("/"), now: float | None = None) ->
 
 def glance(context: Context) -> list[Reading]:
     """The faults that the kernel's log names, by device. Raises SourceError where it cannot be read."""
-    return readings(events(kernel_lines(_text(context), context.root)), SOURCE)
+    return readings(assigned(events(kernel_lines(_text(context), context.root)), context.root), SOURCE)
+
+
+def assigned(found: Iterable[Event], root: Path = Path("/")) -> Iterator[Event]:
+    """Give events of the PCI bus to the accelerators at, or below, the address that they name; others are left out."""
+    for event in found:
+        if event.vendor:
+            yield event
+            continue
+        for address, vendor in _accelerators_at(event.pci_address, root):
+            yield replace(event, vendor=vendor, pci_address=address)
+
+
+def _accelerators_at(address: str | None, root: Path) -> list[tuple[str, str]]:
+    """Return address and vendor of each accelerator that is at this address, or behind a port there."""
+    if address is None:
+        return []
+    found = []
+    for place in sorted((root / "sys/bus/pci/devices").glob("*")):
+        if place.name != address and address not in place.resolve().parts:
+            continue
+        vendor, _ = sysfs.pci_vendor(place.name, root)
+        kind = (sysfs.read_text(place / "class") or "").lower().removeprefix("0x")
+        if vendor is not None and kind.startswith(_CLASSES):
+            found.append((place.name, vendor))
+    return found
+
+
+def of_device(facts: AcceleratorFacts, since: float, root: Path = Path("/")) -> list[Event]:
+    """Return the faults of a device that the logs of this host name since then (epoch), those of nobody in particular of
+    its vendor among them. Raises SourceError where the kernel's log cannot be read.
+    """
+    from readiness.accelerators.readers import ascend_logs
+
+    lines = kernel_lines(_text(Context(root, _LOG_LIMIT_S)), root)
+    found = [*assigned(events(lines), root), *(ascend_logs.events(root) if facts.vendor == "Huawei" else ())]
+    address, number = pci_address(str(facts.properties.get("pci_address") or "")), facts.properties.get("npu_id")
+
+    def is_own(event: Event) -> bool:
+        if event.pci_address is not None:
+            return event.pci_address == address
+        return event.index is None or event.index == (facts.index if number is None else number)
+
+    return [
+        event for event in found
+        if event.vendor == facts.vendor and event.at is not None and event.at >= since and is_own(event)
+    ]  # fmt: skip
 
 
 def with_index(event: Event, index: int | None) -> Event:
