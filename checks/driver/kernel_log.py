@@ -41,14 +41,13 @@ def kernel_log(accelerator: Accelerator) -> Iterator[Yield]:
     unless it is fatal.
     """
     from readiness import device_health
-    from readiness.accelerators.readers.tools import SourceError
 
     timeline = accelerator.timeline
     if timeline is None:
         raise Skip("it is unknown when the run began")
     try:
         found = accelerator.fault_events(timeline.began)
-    except SourceError as problem:
+    except device_health.SourceError as problem:
         raise Skip(str(problem)) from None
     told: dict[bool, list[str]] = {True: [], False: []}
     for event in found:

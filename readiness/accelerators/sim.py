@@ -109,12 +109,12 @@ class Sim(Stack):
         chip, number = Chip.from_json(facts.properties["chip"]), int(facts.properties["number"])
         return simulated.read(
             chip, number, counters=self.counters(facts), software=facts.software,
-            temperature_c=self.sensors(facts).get("temperature_c"),
+            temperature_c=self.sensors(facts).get("temperature_c"), memory_used_bytes=_memory_used(),
         )  # fmt: skip
 
     def fault_events(self, facts: AcceleratorFacts, since: float) -> Sequence[Event]:
         """Return the lines of the simulated host's log that have come by now."""
-        found = []
+        found: list[Event] = []
         for defect in Chip.from_json(facts.properties["chip"]).defects:
             if defect.kind == "kernel-log" and defect.on_chip(facts.properties["number"]):
                 at = since + (1.0 if defect.severity is None else defect.severity)
@@ -152,6 +152,16 @@ def facts(chip: Chip) -> tuple[AcceleratorFacts, ...]:
         )
         for number in range(chip.chips)
     )
+
+
+def _memory_used() -> int | None:
+    """Return what the management library reports of this process's chip; None outside of one."""
+    from readiness.simulator.install import installed
+
+    device = installed()
+    if device is None:
+        return None
+    return int(device.reported("memory::managed", device.memory.total - device.memory.free_of_all))
 
 
 def _software(chip: Chip, number: int) -> dict[str, str | None]:

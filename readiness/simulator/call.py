@@ -17,7 +17,8 @@ class Call:
     """One call of an operator, collective or copy.
 
     `arguments` and `keywords` are the host's view and may be changed before it runs; `given` are the device's own
-    tensors, which alone know their layout. `group` is how many ranks a collective is between, `rank` this one's among them,
+    tensors, which alone know their layout. `silenced` is a call that failed and raised nothing.
+    `group` is how many ranks a collective is between, `rank` this one's among them,
     `peer` the other one of a transfer. `results` are what it gave, as the host sees it, once it has `ended`.
     """
 
@@ -31,6 +32,7 @@ class Call:
     results: Any = None
     seconds: float = 0.0
     ended: bool = False
+    silenced: bool = False
     _tensors: list[torch.Tensor] | None = None
 
     @property

@@ -19,6 +19,7 @@ from readiness.simulator.call import Call
 from readiness.simulator.faults import kinds
 from readiness.simulator.injection import ActiveFault, Stage
 from readiness.simulator.machine_file import Chip, Defect
+from readiness.simulator.memory_ledger import MemoryLedger
 from readiness.simulator.stale_memory import StaleMemory
 
 #: Smaller blocks are not counted against the chip's memory: counting costs more than they do.
@@ -31,17 +32,32 @@ _IDLE_C, _LOADED_C, _WARMING_S = 45.0, 85.0, 15.0
 
 @dataclass(slots=True)
 class Memory:
-    """Memory of the chip in bytes: total, in use, and leaked; `refusals` counts the allocations that failed."""
+    """Memory of the chip in bytes: total, in use by this process, and leaked; `refusals` counts the allocations that failed.
+
+    `kept` is what the driver still counts for processes that have ended, which a defect makes it do.
+    """
 
     total: int
+    ledger: MemoryLedger
     used: int = 0
     leaked: int = 0
     refusals: int = 0
+    kept: int = 0
 
     @property
     def free(self) -> int:
         """Bytes that can still be allocated."""
         return max(self.total - self.used - self.leaked, 0)
+
+    @property
+    def free_of_all(self) -> int:
+        """Bytes that no process holds: what a driver tells."""
+        return max(self.free - self.kept - self.ledger.held_by_others(), 0)
+
+    def take(self, size_bytes: int) -> None:
+        """Count bytes as taken, or as given back where there are less than none."""
+        self.used += size_bytes
+        self.ledger.record(self.used)
 
 
 @dataclass(slots=True)
@@ -67,7 +83,7 @@ class SimulatedDevice:
     def __init__(self, chip: Chip, number: int, seed: int) -> None:
         self.chip = chip
         self.number = number
-        self.memory = Memory(int(chip.memory_gib * 2**30))
+        self.memory = Memory(int(chip.memory_gib * 2**30), MemoryLedger(number))
         self.faults = self._active_faults(seed)
         self.pending: list[tuple[float, str]] = []  # errors that will surface: not before (monotonic), text
         self.lost = ""  # why this process can use the chip no more
@@ -144,6 +160,8 @@ class SimulatedDevice:
             call.results = run()
         except Exception:
             self._act(Stage.RAISED, after, call, met)
+            if call.silenced:
+                return call.results
             raise
         call.seconds, call.ended = time.perf_counter() - started, True
         for fault in around:
@@ -157,6 +175,14 @@ class SimulatedDevice:
         for fault in faults:
             if fault.kind.at is stage and fault.acts_on(call, self, met.get(fault.position)):
                 fault.inject(call, self)
+
+    def reported(self, name: str, figure: float) -> float:
+        """Return a figure that the stack reports, as the chip's defects leave it."""
+        if not any(self.faults_of(name)):
+            return figure
+        call = Call(name, [], {}, results=figure)
+        found: float = self.perform(call, lambda: figure)
+        return found
 
     def inject_without_tensors(self, name: str) -> None:
         """Inject the faults of an event without tensors, such as an allocation or a wait."""
@@ -182,7 +208,7 @@ class SimulatedDevice:
         if size < COUNTED_BYTES:
             return storage_views.to_device(tensor)
         self.allocate(size)
-        self.memory.used += size
+        self.memory.take(size)
         # The memory lives as long as its storage does, whose Python object lives as long: no hook in C may run Python
         # code here, since memory is also given back while an exception is on its way.
         weakref.finalize(tensor.untyped_storage(), _free_memory, self.memory, size).atexit = False
@@ -232,4 +258,4 @@ def _warm(defect: Defect) -> Defect:
 
 
 def _free_memory(memory: Memory, size: int) -> None:
-    memory.used -= size
+    memory.take(-size)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from readiness.simulator.call import Call
+    from readiness.simulator.memory_ledger import MemoryLedger
     from readiness.simulator.stale_memory import StaleMemory
 
 
@@ -63,6 +64,8 @@ class Memory(Protocol):
 
     leaked: int
     refusals: int
+    kept: int
+    ledger: MemoryLedger
 
 
 class Device(Protocol):

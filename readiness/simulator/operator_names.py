@@ -17,10 +17,12 @@ _FILE = Path(__file__).with_name("operator_names.txt")
 _OWN: Mapping[str, tuple[str, ...]] = {
     "copy::to_device": ("source", "target"), "copy::to_host": ("source", "target"), "copy::on_device": ("source", "target"),
     "copy::on_host": ("source", "target"), "stream::wait": (), "stream::synchronize": (), "memory::allocate": (),
+    "memory::info": (), "memory::reported": (), "memory::allocated": (), "memory::managed": (), "event::elapsed_time": (),
+    "dlpack::export": ("tensor",),
     "checkpoint::save": (), "checkpoint::load": (), "layout::strided": (),
 }  # fmt: skip
 #: Namespaces of which every name is known here. Others are those of libraries with operators of their own.
-SPACES = frozenset({"aten", "c10d", "autocast", "copy", "stream", "memory", "checkpoint", "layout"})
+SPACES = frozenset({"aten", "c10d", "autocast", "copy", "stream", "memory", "checkpoint", "layout", "event", "dlpack"})
 #: What the best known of the operators that are taken apart are made of.
 MADE_OF: Mapping[str, str] = {
     "linear": "addmm and mm", "matmul": "mm, bmm, mv and dot", "einsum": "bmm",

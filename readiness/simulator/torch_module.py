@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -18,12 +19,21 @@ _numbers = itertools.count(1)
 class Event:
     """Event of a stream. The device works in order, so all earlier work is done when it is recorded."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, enable_timing: bool = False, *_: Any, **__: Any) -> None:
         self.recorded = False
+        self._times = enable_timing
+        self._at = 0.0
 
     def record(self, stream: Stream | None = None) -> None:
         """Record the event."""
         self.recorded = True
+        self._at = time.perf_counter()
+
+    def elapsed_time(self, end: Event) -> float:
+        """Return the milliseconds from this event to another. Raises RuntimeError unless both were recorded with timing."""
+        if not (self._times and end._times and self.recorded and end.recorded):
+            raise RuntimeError("both events must be recorded, and made with enable_timing=True")
+        return _device().reported("event::elapsed_time", 1e3 * (end._at - self._at))
 
     def query(self) -> bool:
         """True if all work before the event is done."""
@@ -117,8 +127,15 @@ def _synchronize(device: Any = None) -> None:
 
 
 def _memory(device: Any = None) -> tuple[int, int]:
-    memory = _device().memory
-    return memory.free, memory.total
+    device = _device()
+    device.inject_without_tensors("memory::info")
+    memory = device.memory
+    used = device.reported("memory::reported", memory.total - memory.free_of_all)
+    return max(memory.total - int(used), 0), memory.total
+
+
+def _allocated(device: Any = None) -> int:
+    return int(_device().reported("memory::allocated", _device().memory.used))
 
 
 def use(device: SimulatedDevice) -> None:
@@ -139,8 +156,8 @@ def make() -> types.ModuleType:
         "set_stream": _swap,
         "synchronize": _synchronize,
         "mem_get_info": _memory,
-        "memory_allocated": lambda device=None: _device().memory.used,
-        "memory_reserved": lambda device=None: _device().memory.used,
+        "memory_allocated": _allocated,
+        "memory_reserved": _allocated,
         "empty_cache": _nothing,
         "is_available": lambda: True,
         "is_initialized": lambda: True,

@@ -11,8 +11,11 @@ from typing import Any
 
 import torch
 
+from readiness.simulator import storage_views
+from readiness.simulator.call import Call
 from readiness.simulator.kernels import KIND
 
+_EXPORT, _EXTENSION = "dlpack::export", 12  # kDLExtDev
 _pinned: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -38,10 +41,35 @@ def close() -> object:
             plain(device)
 
     torch.accelerator.synchronize = synchronize
+    _close_dlpack()
     library = torch.library.Library("aten", "IMPL")
     library.impl("_pin_memory", _pin, "CPU")
     library.impl("is_pinned", _is_pinned, "CPU")
     return library
+
+
+def _close_dlpack() -> None:
+    """Let the device's tensors be exchanged by DLPack: torch knows its number, but not its name."""
+    plain_device: Any = torch.Tensor.__dlpack_device__
+    plain_export: Any = torch.Tensor.__dlpack__
+
+    def dlpack_device(self: torch.Tensor) -> Any:
+        return (_EXTENSION, 0) if self.device.type == KIND else plain_device(self)
+
+    def export(self: torch.Tensor, **keywords: Any) -> Any:
+        if self.device.type != KIND:
+            return plain_export(self, **keywords)
+        from readiness.simulator.install import installed
+
+        device = installed()
+        if device is None or not any(device.faults_of(_EXPORT)):
+            return plain_export(self, **keywords)
+        call = Call(_EXPORT, [storage_views.to_host(self)], {}, given=[self])
+        device.perform(call, lambda: None)
+        return plain_export(storage_views.to_device(call.arguments[0]), **keywords)
+
+    torch.Tensor.__dlpack_device__ = dlpack_device  # type: ignore[method-assign]
+    torch.Tensor.__dlpack__ = export  # type: ignore[method-assign]
 
 
 def _pin(tensor: torch.Tensor, device: Any = None) -> torch.Tensor:

@@ -13,9 +13,11 @@ SOURCE, VENDOR = "simulator", "simulated"
 
 def read(
     chip: Chip, number: int, *, counters: Mapping[str, int] | None, software: Mapping[str, str | None],
-    temperature_c: float | None,
+    temperature_c: float | None, memory_used_bytes: int | None = None,
 ) -> Reading:  # fmt: skip
-    """The reading of one chip. `counters` are its fault counters now, `software` its versions."""
+    """The reading of one chip. `counters` are its fault counters now, `software` its versions,
+    `memory_used_bytes` what all processes hold.
+    """
     report = Report(SOURCE, VENDOR, number)
     injected: dict[str, object] = {}
     for defect in chip.defects:
@@ -32,6 +34,7 @@ def read(
     report.record("temperatures_c", {"chip": temperature_c})
     if isinstance(power := injected.get("power_w"), int | float):
         report.record("power_w", float(power))
+    report.record("memory_used_bytes", memory_used_bytes)
     report.record("memory_total_bytes", chip.memory_bytes)
     report.record("throttle_reasons", [] if throttle is None else [str(throttle)])
     errors = {name: count for name, count in (counters or {}).items() if not name.startswith("link")}

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 import warnings
+from typing import Any
 
 from readiness.simulator.faults import kind
 from readiness.simulator.injection import Injection, Stage
@@ -94,6 +95,33 @@ def crash(injection: Injection) -> None:
     """The process dies by a signal: SIGSEGV, or the one that `set = { signal = "SIGABRT" }` names."""
     os.kill(os.getpid(), getattr(signal, str(injection.settings.get("signal", "SIGSEGV")), signal.SIGSEGV))
     time.sleep(10)  # the signal is on its way
+
+
+@kind("silent-failure", at=Stage.RAISED)
+def silent_failure(injection: Injection) -> bool:
+    """A call that fails raises nothing: its result is what happened to stand in that memory."""
+    import torch
+    from torch.utils._pytree import tree_map
+
+    call = injection.call
+    space, _, name = call.name.partition("::")
+    packet, _, variant = name.partition(".")
+    operator = getattr(getattr(getattr(torch.ops, space), packet), variant or "default")
+
+    def described(value: Any) -> Any:
+        return value.to("meta") if isinstance(value, torch.Tensor) else value
+
+    if packet.endswith("_"):
+        call.results = call.arguments[0]
+    else:
+        try:
+            keywords = {key: described(item) for key, item in call.keywords.items()}
+            shaped = operator(*map(described, call.arguments), **keywords)
+        except Exception:  # noqa: BLE001 - a shape that cannot be: the error is a program's mistake, not the device's
+            return False
+        call.results = tree_map(lambda item: torch.full(item.shape, 7, dtype=item.dtype), shaped)
+    call.silenced = True
+    return True
 
 
 @kind("rank-exit", at=Stage.BEFORE, domain="c10d::*", severity=1.0, unit="exit code")

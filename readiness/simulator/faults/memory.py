@@ -20,6 +20,33 @@ def leak(injection: Injection) -> None:
         injection.device.memory.leaked += size
 
 
+@kind("memory-kept", at=Stage.BEFORE, domain="memory::info")
+def memory_kept(injection: Injection) -> bool:
+    """The memory of a process that ended without giving it back, as one that was killed, stays taken."""
+    memory = injection.device.memory
+    memory.kept, _ = memory.ledger.left_behind()
+    return memory.kept > 0
+
+
+@kind("wedged-after-kill", at=Stage.BEFORE, domain="memory::allocate", severity=0.0, unit="s, 0 for ever")
+def wedged_after_kill(injection: Injection) -> bool:
+    """After a process was killed at work no other can use the chip, or not for so many seconds."""
+    left, age_s = injection.device.memory.ledger.left_behind()
+    if not left or (injection.severity and age_s > injection.severity):
+        return False
+    raise RuntimeError("SIM error 507033: the chip still waits for a process that has ended")
+
+
+@kind("wrong-figure", at=Stage.AFTER, domain=("memory::*", "event::elapsed_time"), severity=0.5, unit="factor")
+def wrong_figure(injection: Injection) -> bool:
+    """A figure that the stack reports is wrong by this factor: memory in use, or the time between two events."""
+    call = injection.call
+    if not isinstance(call.results, int | float):
+        return False
+    call.results *= injection.severity
+    return True
+
+
 @kind("oom-sticky", at=Stage.BEFORE, domain="memory::*")
 def oom_sticky(injection: Injection) -> bool:
     """Once an allocation was refused, every later one is, down to the smallest that is counted (64 KiB)."""

@@ -53,6 +53,12 @@ def _place(tensor: torch.Tensor, position: int) -> tuple[int, ...]:
     return tuple(reversed(place))
 
 
+@kind("shared-device", at=Stage.AFTER, severity=1e-2, unit="relative error")
+def shared_device(injection: Injection) -> bool:
+    """Results are off while another process works on the same chip."""
+    return injection.device.memory.ledger.others() > 0 and _scale(injection)
+
+
 @kind("wrong-result", at=Stage.AFTER, severity=1e-2, unit="relative error")
 def wrong_result(injection: Injection) -> bool:
     """Every element is off by the severity, up or down; in whole numbers one element is off by one.

@@ -34,7 +34,7 @@ def health(injection: Injection) -> None:
 
 @kind("kernel-log", at=Stage.NEVER, domain="health", severity=1.0, unit="s after the run began")
 def kernel_log(injection: Injection) -> None:
-    """The kernel's log gains the line that `set` names while the run goes on, as `line = "NVRM: Xid (PCI:0000:01:00): 79"`."""
+    """The kernel's log gains the line that `set` names while the run goes on, as `line = "NVRM: Xid (PCI:...): 79"`."""
 
 
 @kind("wrong-autocast", at=Stage.BEFORE, domain="autocast::*")
