@@ -42,28 +42,33 @@ def read_bytes(file: Path, *, largest_bytes: int, own: bool = False) -> bytes:
 
 def read_json(file: Path, *, largest_bytes: int, own: bool = False) -> Any:
     """Read a JSON file strictly: no NaN, no infinity, no repeated key. Raises BadFileError with the line."""
+    return json_of(read_bytes(file, largest_bytes=largest_bytes, own=own), str(file))
+
+
+def json_of(content: bytes, place: str) -> Any:
+    """Parse the content of a JSON file, as `read_json` does. Raises BadFileError with the line."""
     try:
-        text = read_bytes(file, largest_bytes=largest_bytes, own=own).decode("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as problem:
         raise BadFileError(
-            f"it is not UTF-8 text (byte {problem.start})", place=str(file), remedy="give a JSON file"
+            f"it is not UTF-8 text (byte {problem.start})", place=place, remedy="give a JSON file"
         ) from None
     try:
         return parse_json(text)
     except json.JSONDecodeError as problem:
         raise BadFileError(
             f"not JSON: {problem.msg} (column {problem.colno})",
-            place=f"{file}:{problem.lineno}",
+            place=f"{place}:{problem.lineno}",
             remedy="give the unchanged file; it may be truncated",
         ) from None
     except RecursionError:
         raise BadFileError(
-            "not JSON: it is nested too deeply", place=str(file), remedy="give the unchanged file"
+            "not JSON: it is nested too deeply", place=place, remedy="give the unchanged file"
         ) from None
     except ValueError as problem:
         line = _line_of(problem, text)
-        place = str(file) if line is None else f"{file}:{line}"
-        raise BadFileError(f"not JSON: {problem}", place=place, remedy="give the unchanged file") from None
+        at = place if line is None else f"{place}:{line}"
+        raise BadFileError(f"not JSON: {problem}", place=at, remedy="give the unchanged file") from None
 
 
 #: A text of JSON may hold so many values: as many as an assessment of the largest size, and few enough for memory.

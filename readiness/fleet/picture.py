@@ -1,0 +1,523 @@
+"""The picture of a fleet from its database: which hosts are ready, which are odd, which did not report. Reads, never writes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import PurePath
+from typing import Any
+
+from readiness.comparison.measures import Kind, kind
+from readiness.comparison.reference import Directions
+from readiness.datamodel import Decision, Level, Outcome, Use
+from readiness.errors import UsageError, did_you_mean
+from readiness.fleet import outliers, store
+
+#: A value of a version or setting that more than half have is the fleet's, and a host with one that so few have is odd.
+_MAJORITY = 0.5
+_FEW = 0.10
+#: So many figures are read from the database at a time: memory stays bounded, whatever the fleet.
+_COLUMNS = 64
+_WORST_FIRST = (Decision.NOT_READY, Decision.UNDETERMINED, Decision.READY)
+
+
+class Problem(StrEnum):
+    """Why a host has no verdict of this profile that counts, or what its files claim wrongly."""
+
+    MISSING = "did not report"
+    SET_ASIDE = "was set aside by the scheduler and did not report"
+    OTHER_PROFILE = "was judged by another profile only"
+    CONTESTED = "files of different machines name it"
+    FOREIGN = "a file of another name claims to be it"
+    SHARED_SERIAL = "another host has an accelerator of the same serial number"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A requirement that is open on some accelerators of a host."""
+
+    requirement: str
+    title: str
+    level: Level
+    outcome: Outcome
+    uses: tuple[Use, ...]
+    accelerators: tuple[str, ...]
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """What distinguishes a host, or one of its accelerators, from the others. `what` is a figure, a version or a setting."""
+
+    host: str
+    accelerator: str
+    what: str
+    value: str
+    usual: str
+    share: float | None = None  # of a figure, to the median
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host. `decisions` has an entry for each use; `run` is None for one without a run that counts."""
+
+    name: str
+    decisions: Mapping[Use, Decision]
+    scores: Mapping[Use, float]
+    chips: int
+    device: str
+    run: str | None
+    started: str
+    file: str
+    simulated: bool = False
+    open: tuple[Blocker, ...] = ()
+    diagnosis: tuple[str, ...] = ()
+    unfinished: int = 0
+    problems: tuple[tuple[Problem, str], ...] = ()
+
+    @property
+    def worst(self) -> Decision:
+        """The worst decision of all uses; undetermined without any."""
+        return min(self.decisions.values(), key=_WORST_FIRST.index, default=Decision.UNDETERMINED)
+
+    @property
+    def reported(self) -> bool:
+        """Whether a run of it counts."""
+        return self.run is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Ready hosts with the same accelerators and versions. `what` says which."""
+
+    what: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How a figure with odd values is distributed over a model: for a histogram."""
+
+    what: str
+    model: str
+    unit: str
+    values: tuple[float, ...]
+    odd: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All of it. `hosts` are sorted worst first; `drift` and `odd` most remarkable first."""
+
+    profile: str
+    profile_sha256: str
+    uses: tuple[Use, ...]
+    hosts: tuple[Host, ...]
+    odd: tuple[Oddity, ...]
+    drift: tuple[Oddity, ...]
+    splits: tuple[str, ...]
+    broken: Mapping[str, str]
+    unchecked: int
+    alike: tuple[Alike, ...]
+    distributions: tuple[Distribution, ...]
+    looked_at: int
+    set_aside: tuple[store.Expected, ...] = ()
+    other_profiles: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, use: Use, decision: Decision) -> list[Host]:
+        """The hosts with this verdict."""
+        return [host for host in self.hosts if host.decisions.get(use) is decision]
+
+    def ready(self, use: Use) -> list[str]:
+        """Names of hosts that are ready and that nothing speaks against."""
+        return sorted(
+            host.name for host in self.hosts if host.decisions.get(use) is Decision.READY and not _contested(host)
+        )
+
+
+def _contested(host: Host) -> bool:
+    return any(problem is Problem.CONTESTED for problem, _ in host.problems)
+
+
+def read(connection: sqlite3.Connection, directions: Directions, profile: str | None = None) -> Fleet:
+    """Read the fleet as judged by one profile: the named one, else that of most hosts. Raises UsageError."""
+    name, sha256, others = _profile(connection, profile)
+    chosen = _runs_that_count(connection, name, sha256)
+    uses = _uses(connection, chosen)
+    expected = {one.host: one for one in _expected(connection)}
+    hosts = [_host(connection, choice, uses) for choice in chosen.values()]
+    hosts += _without_run(connection, chosen, expected, uses)
+    hosts = _with_shared_serials(connection, chosen, hosts)
+    runs = {choice.run: choice.host for choice in chosen.values()}
+    odd, distributions, looked_at = _odd_values(connection, runs, directions)
+    drift, splits = _drift(connection, runs)
+    return Fleet(
+        profile=name, profile_sha256=sha256, uses=uses,
+        hosts=tuple(sorted(hosts, key=lambda host: (_WORST_FIRST.index(host.worst), -len(host.open), host.name))),
+        odd=tuple(odd), drift=tuple(drift), splits=tuple(splits), broken=store.broken_files(connection),
+        unchecked=connection.execute("SELECT count(*) FROM run WHERE checked = 0").fetchone()[0],
+        alike=tuple(_alike(connection, hosts)), distributions=tuple(distributions), looked_at=looked_at,
+        set_aside=tuple(one for one in expected.values() if one.state != "expected"),
+        other_profiles=others,
+    )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------- which runs count
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    host: str
+    run: str
+    started: str
+    file: str
+    problems: tuple[tuple[Problem, str], ...]
+
+
+def _profile(connection: sqlite3.Connection, wanted: str | None) -> tuple[str, str, dict[str, int]]:
+    counted = connection.execute(
+        "SELECT profile, profile_sha256, count(DISTINCT host) AS hosts FROM run GROUP BY profile, profile_sha256 "
+        "ORDER BY hosts DESC, profile, profile_sha256"
+    ).fetchall()
+    if not counted:
+        raise UsageError(
+            "no host has reported yet", place="fleet",
+            remedy="merge the files of hosts: readiness fleet merge DIR... -o fleet.sqlite",
+        )  # fmt: skip
+    candidates = [row for row in counted if wanted is None or row[0] == wanted]
+    if not candidates:
+        names = sorted({row[0] for row in counted})
+        raise UsageError(
+            f"no host was judged by the profile {wanted!r}", place="--profile",
+            remedy=f"{did_you_mean(wanted or '', names)}choose one of {', '.join(names)}",
+        )  # fmt: skip
+    name, sha256, _ = candidates[0]
+    others = {f"{row[0]} {row[1][:12]}": row[2] for row in counted if (row[0], row[1]) != (name, sha256)}
+    return name, sha256, others
+
+
+def _runs_that_count(connection: sqlite3.Connection, profile: str, sha256: str) -> dict[str, _Choice]:
+    """Return the run of each host: the latest in a file of its name, else the latest of all.
+
+    A host writes the file of its own name; a file of another name that claims to be it must not stand before it.
+    """
+    candidates: dict[str, list[tuple[bool, str, str, str]]] = {}
+    for host, started, digest, paths in connection.execute(
+        "SELECT host, started, digest, group_concat(path, char(10)) FROM run JOIN file ON file.run = run.digest "
+        "WHERE profile = ? AND profile_sha256 = ? GROUP BY digest",
+        (profile, sha256),
+    ):
+        files = sorted(paths.split("\n"))
+        own = [path for path in files if PurePath(path).stem == host]
+        candidates.setdefault(host, []).append((bool(own), started, digest, (own or files)[0]))
+    serials = _serials(connection)
+    return {
+        host: _choose(host, found, serials) for host, found in sorted(candidates.items())
+    }
+
+
+def _choose(host: str, found: Sequence[tuple[bool, str, str, str]], serials: Mapping[str, frozenset[str]]) -> _Choice:
+    ranked = sorted(found, key=lambda one: (one[0], one[1], one[2]), reverse=True)
+    named, started, run, file = ranked[0]
+    problems = []
+    for other_named, _, other, other_file in ranked[1:]:
+        mine, theirs = serials.get(run, frozenset()), serials.get(other, frozenset())
+        if mine and theirs and not mine & theirs:
+            problem = Problem.FOREIGN if named and not other_named else Problem.CONTESTED
+            problems.append((problem, other_file))
+    return _Choice(host, run, started, file, tuple(problems))
+
+
+def _serials(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for run, serial in connection.execute("SELECT run, serial FROM accelerator WHERE serial IS NOT NULL AND simulated = 0"):
+        found.setdefault(run, set()).add(serial)
+    return {run: frozenset(serials) for run, serials in found.items()}
+
+
+def _uses(connection: sqlite3.Connection, chosen: Mapping[str, _Choice]) -> tuple[Use, ...]:
+    wanted = {choice.run for choice in chosen.values()}
+    found = {
+        use for digest, uses in connection.execute("SELECT digest, uses FROM run") if digest in wanted
+        for use in json.loads(uses)
+    }  # fmt: skip
+    return tuple(use for use in Use if use in found)
+
+
+def _expected(connection: sqlite3.Connection) -> Iterator[store.Expected]:
+    for host, state, reason in connection.execute("SELECT host, state, reason FROM expected ORDER BY host"):
+        yield store.Expected(host, state, reason)
+
+
+# ------------------------------------------------------------------------------------------------------------- hosts
+
+
+def _host(connection: sqlite3.Connection, choice: _Choice, uses: Sequence[Use]) -> Host:
+    diagnosis, unfinished = connection.execute(
+        "SELECT diagnosis, unfinished FROM run WHERE digest = ?", (choice.run,)
+    ).fetchone()
+    decisions: dict[Use, Decision] = {}
+    scores: dict[Use, float] = {}
+    devices: Counter[str] = Counter()
+    simulated = False
+    listed: dict[tuple[Any, ...], tuple[Mapping[str, Any], list[str]]] = {}
+    for id, stack, model, is_simulated, verdicts, open_findings in connection.execute(
+        "SELECT id, stack, model, simulated, verdicts, open FROM accelerator WHERE run = ? ORDER BY number", (choice.run,)
+    ):
+        devices[model or stack] += 1
+        simulated = simulated or bool(is_simulated)
+        given = json.loads(verdicts)
+        for use in uses:
+            verdict = given.get(use.value)
+            decision = Decision.UNDETERMINED if verdict is None else Decision(verdict["verdict"])
+            decisions[use] = min(decisions.get(use, Decision.READY), decision, key=_WORST_FIRST.index)
+            scores[use] = min(scores.get(use, 100.0), 0.0 if verdict is None else verdict["score"])
+        for one in json.loads(open_findings):
+            if not one.get("waived") and one["level"] != Level.INFO:
+                key = (one["requirement"], one["level"], one["outcome"], *one["uses"])
+                listed.setdefault(key, (one, []))[1].append(id)
+    for use in uses:  # of a host without an accelerator nothing is known
+        decisions.setdefault(use, Decision.UNDETERMINED)
+        scores.setdefault(use, 0.0)
+    blockers = [_blocker(one, ids) for one, ids in listed.values()]
+    blockers.sort(key=lambda one: (list(Level).index(one.level), one.outcome is not Outcome.FAIL, one.requirement))
+    return Host(
+        name=choice.host, decisions=decisions, scores=scores, chips=devices.total(),
+        device="; ".join(f"{count} x {device}" for device, count in sorted(devices.items())) or "no accelerator",
+        run=choice.run, started=choice.started, file=choice.file, simulated=simulated, open=tuple(blockers),
+        diagnosis=tuple(json.loads(diagnosis)), unfinished=len(json.loads(unfinished)), problems=choice.problems,
+    )  # fmt: skip
+
+
+def _blocker(one: Mapping[str, Any], ids: Sequence[str]) -> Blocker:
+    return Blocker(
+        one["requirement"], one.get("title") or "", Level(one["level"]), Outcome(one["outcome"]),
+        tuple(use for use in Use if use.value in one["uses"]), tuple(ids), one.get("reason") or "", one.get("remedy") or "",
+    )  # fmt: skip
+
+
+def _without_run(
+    connection: sqlite3.Connection, chosen: Mapping[str, _Choice], expected: Mapping[str, store.Expected],
+    uses: Sequence[Use],
+) -> Iterator[Host]:  # fmt: skip
+    """Return hosts that count in the denominator and have no verdict: expected ones, and those of another profile alone."""
+    of_others = {host for (host,) in connection.execute("SELECT DISTINCT host FROM run")} - chosen.keys()
+    for name in sorted({*of_others, *expected} - chosen.keys()):
+        if name in of_others:
+            problem = (Problem.OTHER_PROFILE, "")
+        elif expected[name].state != "expected":
+            problem = (Problem.SET_ASIDE, expected[name].reason or expected[name].state)
+        else:
+            problem = (Problem.MISSING, "")
+        yield Host(
+            name=name, decisions=dict.fromkeys(uses, Decision.UNDETERMINED), scores=dict.fromkeys(uses, 0.0), chips=0,
+            device="", run=None, started="", file="", problems=(problem,),
+        )  # fmt: skip
+
+
+def _with_shared_serials(
+    connection: sqlite3.Connection, chosen: Mapping[str, _Choice], hosts: Sequence[Host]
+) -> list[Host]:
+    """Return the hosts, those with an accelerator that another one has too marked."""
+    from dataclasses import replace
+
+    by_run = {choice.run: choice.host for choice in chosen.values()}
+    owners: dict[str, set[str]] = {}
+    for run, serials in _serials(connection).items():
+        for serial in serials if run in by_run else ():
+            owners.setdefault(serial, set()).add(by_run[run])
+    shared: dict[str, set[str]] = {}
+    for names in owners.values():
+        for name in names if len(names) > 1 else ():
+            shared.setdefault(name, set()).update(names - {name})
+    return [
+        replace(host, problems=(*host.problems, *((Problem.SHARED_SERIAL, other) for other in sorted(shared[host.name]))))
+        if host.name in shared else host
+        for host in hosts
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------- odd values
+
+
+def _odd_values(
+    connection: sqlite3.Connection, runs: Mapping[str, str], directions: Directions
+) -> tuple[list[Oddity], list[Distribution], int]:
+    """Return odd values by model of accelerator, the most remarkable first, and how many were looked at."""
+    groups: dict[tuple[str, str, str], list[tuple[str, int, str]]] = {}
+    for run, number, id, stack, model, figures in connection.execute(
+        "SELECT run, number, id, stack, coalesce(model, ''), figures FROM accelerator"
+    ):
+        if run in runs:
+            groups.setdefault((stack, model, figures), []).append((run, number, id))
+    plan = [(key, places, _judged_figures(connection, key[2], directions)) for key, places in sorted(groups.items())]
+    models: dict[tuple[str, str], dict[str, _Column]] = {}
+    looked_at = sum(len(places) * len(wanted) for _, places, wanted in plan)
+    allowed = outliers.deviations_allowed(looked_at)
+    found: list[Oddity] = []
+    distributions: list[Distribution] = []
+    names = sorted({figure.name for _, _, wanted in plan for figure in wanted})
+    for start in range(0, len(names), _COLUMNS):
+        block = set(names[start : start + _COLUMNS])
+        models.clear()
+        for (stack, model, _), places, wanted in plan:
+            of_block = [figure for figure in wanted if figure.name in block]
+            if of_block:
+                _read_columns(connection, models.setdefault((stack, model), {}), runs, places, of_block)
+        for (_, model), columns in sorted(models.items()):
+            for name in sorted(columns):
+                _judge_column(columns[name], model, allowed, found, distributions)
+    found.sort(key=lambda one: (-abs((one.share or 0.0) - 1), one.host, one.accelerator, one.what))
+    return found, distributions, looked_at
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A figure whose worse side is known, and its place among the values."""
+
+    place: int
+    name: str
+    unit: str
+    kind: Kind
+    better: Any
+
+
+@dataclass(slots=True)
+class _Column:
+    figure: _Judged
+    values: array[float]
+    where: list[tuple[str, str]]
+
+
+def _judged_figures(connection: sqlite3.Connection, digest: str, directions: Directions) -> list[_Judged]:
+    (content,) = connection.execute("SELECT content FROM figures WHERE digest = ?", (digest,)).fetchone()
+    found = []
+    for place, one in enumerate(json.loads(content)):
+        better = directions.get((one["check"], one["name"]))
+        if better is None:
+            continue
+        unit = one.get("unit")
+        labels = ", ".join(f"{key}={value}" for key, value in sorted(one["labels"].items()))
+        name = f"{one['check']} {one['name']}" + (f" ({labels})" if labels else "")
+        found.append(_Judged(place, name, unit if unit not in (None, "1") else "", kind(one["name"], unit, better), better))
+    return found
+
+
+def _read_columns(
+    connection: sqlite3.Connection, columns: dict[str, _Column], runs: Mapping[str, str],
+    places: Iterable[tuple[str, int, str]], figures: Sequence[_Judged],
+) -> None:  # fmt: skip
+    first = min(figure.place for figure in figures)
+    last = max(figure.place for figure in figures)
+    width = last - first + 1
+    into = [(figure.place - first, columns.setdefault(figure.name, _Column(figure, array("d"), []))) for figure in figures]
+    for run, number, id in places:
+        (part,) = connection.execute(
+            "SELECT substr(figure_values, ?, ?) FROM accelerator WHERE run = ? AND number = ?",
+            (8 * first + 1, 8 * width, run, number),
+        ).fetchone()
+        values = array("d")
+        values.frombytes(part)
+        if len(values) < width:
+            continue  # a database that somebody changed
+        for offset, column in into:
+            column.values.append(values[offset])
+            column.where.append((runs[run], id))
+
+
+def _judge_column(
+    column: _Column, model: str, allowed: float, found: list[Oddity], distributions: list[Distribution]
+) -> None:
+    figure = column.figure
+    judged = outliers.odd(column.values, figure.kind, figure.better, allowed)
+    if judged is None or not judged[1]:
+        return
+    peers, places = judged
+    for place in places:
+        host, id = column.where[place]
+        value = column.values[place]
+        found.append(
+            Oddity(
+                host, id, figure.name, _figure_text(value, figure.unit),
+                f"usually {_figure_text(peers.median, figure.unit)} ({peers.count} of {model or 'this kind'})",
+                value / peers.median if peers.median else None,
+            )
+        )
+    if figure.kind in (Kind.PERFORMANCE, Kind.SHARE):
+        finite = tuple(sorted(value for value in column.values if value == value))
+        distributions.append(
+            Distribution(figure.name, model, figure.unit, finite, tuple(sorted(column.values[place] for place in places)))
+        )
+
+
+def _figure_text(value: float, unit: str) -> str:
+    return f"{value:.4g} {unit}".strip()
+
+
+# ---------------------------------------------------------------------------------------------------- versions, settings
+
+
+def _drift(connection: sqlite3.Connection, runs: Mapping[str, str]) -> tuple[list[Oddity], list[str]]:
+    """Return hosts whose versions or settings few have, and those facts on which the fleet is divided."""
+    values: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for run, facts in connection.execute("SELECT digest, facts FROM run"):
+        if run in runs:
+            for name, value in json.loads(facts).items():
+                values.setdefault(("host", name), {}).setdefault(str(value), set()).add(runs[run])
+    chips: dict[str, Counter[str]] = {}
+    for run, stack, model, memory, facts in connection.execute(
+        "SELECT run, stack, coalesce(model, stack), memory_bytes, facts FROM accelerator ORDER BY run, number"
+    ):
+        if run not in runs:
+            continue
+        chips.setdefault(runs[run], Counter())[model] += 1
+        told = json.loads(facts) | {"memory_bytes": memory}
+        for name, value in told.items():
+            text = "unknown" if value is None else str(value)
+            values.setdefault((f"{model} ({stack})", name), {}).setdefault(text, set()).add(runs[run])
+    for host, counted in chips.items():
+        for model, count in counted.items():
+            values.setdefault((model, "accelerators"), {}).setdefault(str(count), set()).add(host)
+    found, splits = [], []
+    for (where, name), by_value in sorted(values.items()):
+        if len(by_value) < 2:
+            continue
+        total = len(set().union(*by_value.values()))
+        usual, holders = max(by_value.items(), key=lambda entry: (len(entry[1]), entry[0]))
+        label = name if where == "host" else f"{where} {name}"
+        if len(holders) <= _MAJORITY * total:
+            listed = sorted(by_value.items(), key=lambda entry: (-len(entry[1]), entry[0]))[:4]
+            more = f", {len(by_value) - 4} more" if len(by_value) > 4 else ""
+            splits.append(f"{label}: " + ", ".join(f"{value} on {len(hosts)}" for value, hosts in listed) + more)
+            continue
+        for value, hosts in sorted(by_value.items()):
+            if value == usual:
+                continue
+            if len(hosts) <= max(1, _FEW * total):
+                found += [
+                    Oddity(host, "", label, value, f"{usual} on {len(holders)} of {total}") for host in sorted(hosts - holders)
+                ]
+            else:
+                splits.append(f"{label}: {usual} on {len(holders)}, {value} on {len(hosts)}")
+    return found, splits
+
+
+def _alike(connection: sqlite3.Connection, hosts: Sequence[Host]) -> Iterator[Alike]:
+    """Return groups of hosts that are ready for every use and have the same accelerators and versions, largest first."""
+    groups: dict[str, list[str]] = {}
+    for host in hosts:
+        if host.run is None or host.worst is not Decision.READY or _contested(host):
+            continue
+        versions: set[str] = set()
+        for (facts,) in connection.execute("SELECT facts FROM accelerator WHERE run = ?", (host.run,)):
+            told = json.loads(facts)
+            versions.add(", ".join(f"{name} {told[name]}" for name in sorted(told) if not name.startswith("environment")))
+        groups.setdefault("; ".join([host.device, *sorted(versions)]), []).append(host.name)
+    for what, names in sorted(groups.items(), key=lambda entry: (-len(entry[1]), entry[0])):
+        yield Alike(what, tuple(sorted(names)))
