@@ -10,6 +10,7 @@ from readiness.cli import (
     devices,
     diff,
     explain,
+    fleet,
     judge,
     listing,
     pack,
@@ -44,6 +45,7 @@ app.command("explain")(explain.explain)
 app.command("rehearse")(rehearse.rehearse)
 app.command("schema")(schema.schema)
 app.command("trace")(trace.trace)
+app.add_typer(fleet.app, name="fleet")
 
 
 def _version(requested: bool) -> None:

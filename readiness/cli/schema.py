@@ -24,6 +24,7 @@ class Name(StrEnum):
     REHEARSAL = "rehearsal"
     PACK = "pack"
     ROWS = "rows"
+    HOST = "host"
 
 
 def schema(name: Annotated[Name, typer.Argument(help="The name of the schema.")]) -> None:

@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from readiness.comparison.machines import Comparison, ranked
 from readiness.datamodel import Decision
-from readiness.errors import UsageError
-from readiness.rendering import Kind, clean
+from readiness.rendering import Kind
+from readiness.rendering.workbook import LINE, cell_text, open_workbook
 
 if TYPE_CHECKING:
     from xlsxwriter.format import Format
     from xlsxwriter.workbook import Workbook
 
-#: The most characters of a cell.
-_LONGEST = 32_000
-#: Points that a line of text is high: programs other than Excel find no height by themselves.
-_LINE = 15
 _COLOURS = {
     "good": ("#0f5323", "#d9f2de"), "bad": ("#8a0f14", "#fbdcdc"), "open": ("#634200", "#fdeec6"),
     "warn": ("#7a3500", "#ffe5d0"),
@@ -32,28 +28,10 @@ _OF_KIND = {
 
 def render(comparison: Comparison, version: str) -> bytes:
     """The file. Two renderings give the same bytes. Raises UsageError where xlsxwriter is not installed."""
-    try:
-        import xlsxwriter
-    except ImportError:
-        raise UsageError(
-            "a workbook needs xlsxwriter, which is not installed", place="-f xlsx",
-            remedy="install readiness with the extra xlsx: pip install 'readiness[xlsx]'",
-        ) from None  # fmt: skip
-    import datetime
-
     stream = io.BytesIO()
-    book = xlsxwriter.Workbook(stream, {
-        "in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False,
-        "nan_inf_to_errors": True,
-    })  # fmt: skip
-    # The day of the runs, not of the rendering: the same assessments give the same bytes.
     started = max(machine.assessment.started for machine in comparison.machines)
-    try:
-        created = datetime.datetime.fromisoformat(started).replace(tzinfo=None)
-    except ValueError:
-        created = datetime.datetime(2000, 1, 1)
     names = " against ".join(machine.name for machine in comparison.machines)
-    book.set_properties({"title": names[:250], "author": f"readiness {version}", "created": created})
+    book = open_workbook(stream, names, version, started)
     sheets = _Sheets(book)
     sheets.answers(comparison)
     sheets.requirements(comparison)
@@ -82,8 +60,8 @@ class _Sheets:
         sheet = self.book.add_worksheet(name)
         for column, (head, width) in enumerate(zip(heads, widths, strict=True)):
             sheet.set_column(column, column, width)
-            sheet.write_string(first, column, _text(head), self.head)
-        sheet.set_row(first, 2 * _LINE)
+            sheet.write_string(first, column, cell_text(head), self.head)
+        sheet.set_row(first, 2 * LINE)
         sheet.freeze_panes(first + 1, 1)
         sheet.set_landscape()
         sheet.fit_to_pages(1, 0)
@@ -98,8 +76,8 @@ class _Sheets:
         sheet = self._sheet("Answer", heads, widths, first=len(lines) + (1 if lines else 0))
         for row, text in enumerate(lines):
             sheet.merge_range(row, 0, row, len(heads) - 1, "", self.loud)
-            sheet.write_string(row, 0, _text(f"WARNING: {text}"), self.loud)
-            sheet.set_row(row, _LINE * (1 + len(text) // 170))
+            sheet.write_string(row, 0, cell_text(f"WARNING: {text}"), self.loud)
+            sheet.set_row(row, LINE * (1 + len(text) // 170))
         row = len(lines) + (1 if lines else 0)
         for use in comparison.answers:
             for place, machine in enumerate(ranked(comparison.machines, use), 1):
@@ -107,7 +85,7 @@ class _Sheets:
                 standing = machine.standings[use]
                 sheet.write_string(row, 0, use.value, self.plain)
                 sheet.write_number(row, 1, place, self.number)
-                sheet.write_string(row, 2, _text(machine.name), self.plain)
+                sheet.write_string(row, 2, cell_text(machine.name), self.plain)
                 sheet.write_string(row, 3, standing.decision.value, self.styles[_OF_DECISION[standing.decision]])
                 verdict = standing.verdict
                 for column, value in enumerate(
@@ -120,13 +98,13 @@ class _Sheets:
                     else:
                         sheet.write_number(row, column, value, self.number)
                 more = [f"and {standing.further} more"] if standing.further else []
-                sheet.write_string(row, 9, _text("\n".join([*standing.reasons, *more])), self.plain)
-                sheet.set_row(row, _LINE * max(sum(1 + len(text) // 90 for text in (*standing.reasons, *more)), 1))
+                sheet.write_string(row, 9, cell_text("\n".join([*standing.reasons, *more])), self.plain)
+                sheet.set_row(row, LINE * max(sum(1 + len(text) // 90 for text in (*standing.reasons, *more)), 1))
         row += 2
         for use, sentences in comparison.answers.items():
             for sentence in sentences:
                 sheet.write_string(row, 0, use.value)
-                sheet.write_string(row, 2, _text(sentence))
+                sheet.write_string(row, 2, cell_text(sentence))
                 row += 1
 
     def requirements(self, comparison: Comparison) -> None:
@@ -143,10 +121,10 @@ class _Sheets:
                 "yes" if row.uniform else "no",
             )  # fmt: skip
             for column, text in enumerate(texts):
-                sheet.write_string(number, column, _text(text), self.plain)
+                sheet.write_string(number, column, cell_text(text), self.plain)
             for place, cell in enumerate(row.cells):
                 style = self.styles.get(_OF_KIND.get(cell.kind, ""), self.plain) if cell.kind is not None else self.plain
-                sheet.write_string(number, len(texts) + 2 * place, _text(cell.text), style)
+                sheet.write_string(number, len(texts) + 2 * place, cell_text(cell.text), style)
                 self._figure(sheet, number, len(texts) + 2 * place + 1, cell.value)
         sheet.autofilter(0, 0, max(len(rows), 1), len(heads) - 1)
 
@@ -157,7 +135,7 @@ class _Sheets:
         sheet = self._sheet("Speeds", heads, [70, 10, 10, *(w for _ in names for w in (16, 12))])
         for number, row in enumerate(comparison.values, 1):
             for column, text in enumerate((row.name, row.unit, row.better.value)):
-                sheet.write_string(number, column, _text(text), self.plain)
+                sheet.write_string(number, column, cell_text(text), self.plain)
             for place, cell in enumerate(row.cells):
                 self._figure(sheet, number, 3 + 2 * place, cell.value)
                 self._figure(sheet, number, 4 + 2 * place, cell.ratio)
@@ -169,19 +147,14 @@ class _Sheets:
         sheet = self._sheet("Not on all", ["check", *names], [30, *(44 for _ in names)])
         for number, lack in enumerate(comparison.lacks, 1):
             for column, text in enumerate((lack.check, *lack.statements)):
-                sheet.write_string(number, column, _text(text), self.plain)
+                sheet.write_string(number, column, cell_text(text), self.plain)
         sheet = self._sheet("Machines", ["", *names], [18, *(44 for _ in names)])
         for number, (name, texts) in enumerate(comparison.conditions, 1):
             for column, text in enumerate((name, *texts)):
-                sheet.write_string(number, column, _text(text), self.plain)
+                sheet.write_string(number, column, cell_text(text), self.plain)
 
     def _figure(self, sheet: Any, row: int, column: int, value: float | None) -> None:
         if value is None:
             sheet.write_string(row, column, "", self.plain)
         else:
             sheet.write_number(row, column, value, self.number)
-
-
-def _text(text: str) -> str:
-    """Return text that a cell can hold; line breaks stay."""
-    return "\n".join(clean(line, _LONGEST) for line in text.split("\n"))[:_LONGEST]

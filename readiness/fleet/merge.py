@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from readiness.documents import assessment as assessments
 from readiness.documents import files, host_summary
@@ -52,12 +53,12 @@ def found_files(places: Sequence[Path]) -> list[str]:
             for folder, names, file_names in os.walk(place):
                 names[:] = [name for name in names if not name.startswith(".")]
                 found.update(
-                    os.path.abspath(Path(folder, name))
+                    str(Path(folder, name).absolute())
                     for name in file_names
                     if name.endswith(".json") and not name.startswith(".")
                 )
         elif place.exists():
-            found.add(os.path.abspath(place))
+            found.add(str(place.absolute()))
         else:
             raise UsageError(
                 "there is no such folder or file", place=str(place), remedy="name the folder in which the hosts' files are"
@@ -71,7 +72,7 @@ def merge(
     *,
     processes: int | None = None,
     now: datetime.datetime | None = None,
-    on_progress: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Merged:
     """Add these files; those that are known and have not changed are left alone. `now` is for clocks that are ahead."""
     now = now or datetime.datetime.now(datetime.UTC)
@@ -83,7 +84,8 @@ def merge(
         added += sum(entry.problem is None for entry in entries)
         left_alone += same
         done += len(entries) + same
-        on_progress(done)
+        if on_progress is not None:
+            on_progress(done)
     store.remove_unnamed(connection)
     wanted = {_name(path) for path in paths}
     broken = {path: problem for path, problem in store.broken_files(connection).items() if path in wanted}
@@ -161,7 +163,7 @@ def _read(path: str, known: str | None, now: datetime.datetime) -> store.Entry |
     return store.Entry(name, digest, None, store.digest_of(summary), summary, checked)
 
 
-def _summary(content: bytes, place: str) -> tuple[Mapping[str, object], bool]:
+def _summary(content: bytes, place: str) -> tuple[Mapping[str, Any], bool]:
     """Return a file's summary, and whether its verdicts were derived again. Raises BadFileError."""
     document = files.json_of(content, place)
     schema = document.get("schema") if isinstance(document, dict) else None

@@ -22,7 +22,7 @@ from readiness.datamodel import Better
 FALSE_ALARMS = 0.05
 #: Of fewer accelerators of a model none is called odd: what they spread is not known.
 FEWEST_PEERS = 8
-#: A speed, a share or a time is odd where it is worse than the median by so much; an error where it is so many times as large.
+#: A speed, a share or a time is odd where it is worse than the median by so much, an error where it is so many times larger.
 _LEAST_SHARE = 0.10
 _LEAST_FACTOR = 10.0
 #: A value that nearly all have in common: one that is worse is odd, however little.

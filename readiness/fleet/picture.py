@@ -1,4 +1,4 @@
-"""The picture of a fleet from its database: which hosts are ready, which are odd, which did not report. Reads, never writes."""
+"""The picture of a fleet from its database: which hosts are ready, which are odd, which did not report. Only reads."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import sqlite3
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Any
@@ -325,8 +325,6 @@ def _with_shared_serials(
     connection: sqlite3.Connection, chosen: Mapping[str, _Choice], hosts: Sequence[Host]
 ) -> list[Host]:
     """Return the hosts, those with an accelerator that another one has too marked."""
-    from dataclasses import replace
-
     by_run = {choice.run: choice.host for choice in chosen.values()}
     owners: dict[str, set[str]] = {}
     for run, serials in _serials(connection).items():
@@ -369,10 +367,10 @@ def _odd_values(
         for (stack, model, _), places, wanted in plan:
             of_block = [figure for figure in wanted if figure.name in block]
             if of_block:
-                _read_columns(connection, models.setdefault((stack, model), {}), runs, places, of_block)
+                _read_columns(connection, models.setdefault((stack, model), {}), places, of_block)
         for (_, model), columns in sorted(models.items()):
             for name in sorted(columns):
-                _judge_column(columns[name], model, allowed, found, distributions)
+                _judge_column(columns[name], model, allowed, runs, found, distributions)
     found.sort(key=lambda one: (-abs((one.share or 0.0) - 1), one.host, one.accelerator, one.what))
     return found, distributions, looked_at
 
@@ -390,9 +388,17 @@ class _Judged:
 
 @dataclass(slots=True)
 class _Column:
+    """Values of one figure. `parts` say from which place on they are of which accelerators: run, number, id."""
+
     figure: _Judged
-    values: array[float]
-    where: list[tuple[str, str]]
+    values: array[float] = field(default_factory=lambda: array("d"))
+    parts: list[tuple[int, Sequence[tuple[str, int, str]]]] = field(default_factory=list)
+
+    def where(self, place: int) -> tuple[str, str]:
+        """Return the run and the accelerator of a value."""
+        start, places = next(part for part in reversed(self.parts) if part[0] <= place)
+        run, _, id = places[place - start]
+        return run, id
 
 
 def _judged_figures(connection: sqlite3.Connection, digest: str, directions: Directions) -> list[_Judged]:
@@ -410,14 +416,16 @@ def _judged_figures(connection: sqlite3.Connection, digest: str, directions: Dir
 
 
 def _read_columns(
-    connection: sqlite3.Connection, columns: dict[str, _Column], runs: Mapping[str, str],
-    places: Iterable[tuple[str, int, str]], figures: Sequence[_Judged],
+    connection: sqlite3.Connection, columns: dict[str, _Column], places: Sequence[tuple[str, int, str]],
+    figures: Sequence[_Judged],
 ) -> None:  # fmt: skip
     first = min(figure.place for figure in figures)
     last = max(figure.place for figure in figures)
     width = last - first + 1
-    into = [(figure.place - first, columns.setdefault(figure.name, _Column(figure, array("d"), []))) for figure in figures]
-    for run, number, id in places:
+    into = [(figure.place - first, columns.setdefault(figure.name, _Column(figure))) for figure in figures]
+    for _, column in into:
+        column.parts.append((len(column.values), places))
+    for run, number, _ in places:
         (part,) = connection.execute(
             "SELECT substr(figure_values, ?, ?) FROM accelerator WHERE run = ? AND number = ?",
             (8 * first + 1, 8 * width, run, number),
@@ -425,26 +433,26 @@ def _read_columns(
         values = array("d")
         values.frombytes(part)
         if len(values) < width:
-            continue  # a database that somebody changed
+            raise ValueError("an accelerator has fewer values than figures")
         for offset, column in into:
             column.values.append(values[offset])
-            column.where.append((runs[run], id))
 
 
 def _judge_column(
-    column: _Column, model: str, allowed: float, found: list[Oddity], distributions: list[Distribution]
-) -> None:
+    column: _Column, model: str, allowed: float, runs: Mapping[str, str], found: list[Oddity],
+    distributions: list[Distribution],
+) -> None:  # fmt: skip
     figure = column.figure
     judged = outliers.odd(column.values, figure.kind, figure.better, allowed)
     if judged is None or not judged[1]:
         return
     peers, places = judged
     for place in places:
-        host, id = column.where[place]
+        run, id = column.where(place)
         value = column.values[place]
         found.append(
             Oddity(
-                host, id, figure.name, _figure_text(value, figure.unit),
+                runs[run], id, figure.name, _figure_text(value, figure.unit),
                 f"usually {_figure_text(peers.median, figure.unit)} ({peers.count} of {model or 'this kind'})",
                 value / peers.median if peers.median else None,
             )
@@ -463,49 +471,61 @@ def _figure_text(value: float, unit: str) -> str:
 # ---------------------------------------------------------------------------------------------------- versions, settings
 
 
+_Facts = dict[tuple[str, str], dict[str, set[str]]]
+
+
 def _drift(connection: sqlite3.Connection, runs: Mapping[str, str]) -> tuple[list[Oddity], list[str]]:
     """Return hosts whose versions or settings few have, and those facts on which the fleet is divided."""
-    values: dict[tuple[str, str], dict[str, set[str]]] = {}
+    found: list[Oddity] = []
+    splits: list[str] = []
+    for (where, name), by_value in sorted(_facts(connection, runs).items()):
+        if len(by_value) > 1:
+            _judge_fact(name if where == "host" else f"{where} {name}", by_value, found, splits)
+    return found, splits
+
+
+def _facts(connection: sqlite3.Connection, runs: Mapping[str, str]) -> _Facts:
+    """Return the hosts by what they say of themselves and of each model of accelerator, and by its value."""
+    values: _Facts = {}
+
+    def note(where: str, name: str, value: object, host: str) -> None:
+        text = "unknown" if value is None else str(value)
+        values.setdefault((where, name), {}).setdefault(text, set()).add(host)
+
     for run, facts in connection.execute("SELECT digest, facts FROM run"):
         if run in runs:
             for name, value in json.loads(facts).items():
-                values.setdefault(("host", name), {}).setdefault(str(value), set()).add(runs[run])
+                note("host", name, value, runs[run])
     chips: dict[str, Counter[str]] = {}
     for run, stack, model, memory, facts in connection.execute(
-        "SELECT run, stack, coalesce(model, stack), memory_bytes, facts FROM accelerator ORDER BY run, number"
+        "SELECT run, stack, coalesce(model, stack), memory_bytes, facts FROM accelerator"
     ):
-        if run not in runs:
-            continue
-        chips.setdefault(runs[run], Counter())[model] += 1
-        told = json.loads(facts) | {"memory_bytes": memory}
-        for name, value in told.items():
-            text = "unknown" if value is None else str(value)
-            values.setdefault((f"{model} ({stack})", name), {}).setdefault(text, set()).add(runs[run])
+        if run in runs:
+            chips.setdefault(runs[run], Counter())[model] += 1
+            for name, value in (json.loads(facts) | {"memory_bytes": memory}).items():
+                note(f"{model} ({stack})", name, value, runs[run])
     for host, counted in chips.items():
         for model, count in counted.items():
-            values.setdefault((model, "accelerators"), {}).setdefault(str(count), set()).add(host)
-    found, splits = [], []
-    for (where, name), by_value in sorted(values.items()):
-        if len(by_value) < 2:
+            note(model, "accelerators", count, host)
+    return values
+
+
+def _judge_fact(label: str, by_value: Mapping[str, set[str]], found: list[Oddity], splits: list[str]) -> None:
+    total = len(set().union(*by_value.values()))
+    usual, holders = max(by_value.items(), key=lambda entry: (len(entry[1]), entry[0]))
+    if len(holders) <= _MAJORITY * total:
+        listed = sorted(by_value.items(), key=lambda entry: (-len(entry[1]), entry[0]))[:4]
+        more = f", {len(by_value) - 4} more" if len(by_value) > 4 else ""
+        splits.append(f"{label}: " + ", ".join(f"{value} on {len(hosts)}" for value, hosts in listed) + more)
+        return
+    for value, hosts in sorted(by_value.items()):
+        if value == usual:
             continue
-        total = len(set().union(*by_value.values()))
-        usual, holders = max(by_value.items(), key=lambda entry: (len(entry[1]), entry[0]))
-        label = name if where == "host" else f"{where} {name}"
-        if len(holders) <= _MAJORITY * total:
-            listed = sorted(by_value.items(), key=lambda entry: (-len(entry[1]), entry[0]))[:4]
-            more = f", {len(by_value) - 4} more" if len(by_value) > 4 else ""
-            splits.append(f"{label}: " + ", ".join(f"{value} on {len(hosts)}" for value, hosts in listed) + more)
-            continue
-        for value, hosts in sorted(by_value.items()):
-            if value == usual:
-                continue
-            if len(hosts) <= max(1, _FEW * total):
-                found += [
-                    Oddity(host, "", label, value, f"{usual} on {len(holders)} of {total}") for host in sorted(hosts - holders)
-                ]
-            else:
-                splits.append(f"{label}: {usual} on {len(holders)}, {value} on {len(hosts)}")
-    return found, splits
+        if len(hosts) <= max(1, _FEW * total):
+            usually = f"{usual} on {len(holders)} of {total}"
+            found += [Oddity(host, "", label, value, usually) for host in sorted(hosts)]
+        else:
+            splits.append(f"{label}: {usual} on {len(holders)}, {value} on {len(hosts)}")
 
 
 def _alike(connection: sqlite3.Connection, hosts: Sequence[Host]) -> Iterator[Alike]:

@@ -1,4 +1,4 @@
-"""The database of a fleet: one SQLite file. Every addition is a transaction, so that a killed merge loses nothing it finished.
+"""The database of a fleet: one SQLite file. Each addition is a transaction: a killed merge loses nothing it finished.
 
 Which run of a host counts is decided when it is read, never when it is added: the order of merging changes nothing.
 """
@@ -45,7 +45,7 @@ CREATE TABLE expected (host TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT N
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one file was found to be: a run (`digest`, `summary`), or a problem. `checked`: its verdicts were derived again."""
+    """What a file is: a run (`digest`, `summary`), or a problem. `checked` says whether its verdicts were derived again."""
 
     path: str
     sha256: str
@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A host that the fleet should have. `state` is `expected`, or what keeps it from being assessed: `drained`, `cordoned`."""
+    """A host that the fleet should have. `state` is `expected`, or what keeps it from being assessed, like `drained`."""
 
     host: str
     state: str = "expected"
