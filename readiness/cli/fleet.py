@@ -202,8 +202,8 @@ def _exit_code(fleet: Fleet) -> Exit:
 
 def _expected(file: Path) -> Iterator[Expected]:
     from readiness.documents import files
-    from readiness.documents.host_summary import host_name
     from readiness.fleet.store import Expected
+    from readiness.host.identity import host_name
 
     text = files.read_bytes(file, largest_bytes=_LARGEST_LIST_BYTES).decode("utf-8", "replace")
     for number, line in enumerate(text.splitlines(), 1):

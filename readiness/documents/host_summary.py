@@ -16,14 +16,13 @@ from readiness.datamodel import AcceleratorAssessment, Assessment, Decision, Evi
 from readiness.documents import schema
 from readiness.documents.plain_json import Json, number_to_json
 from readiness.errors import BadFileError
+from readiness.host.identity import host_name
 from readiness.judging.diagnosis import diagnose
 
 SCHEMA = "readiness.host/1"
 #: So much of a reason or a remedy; all of it is in the assessment.
 _LONGEST_REASON = 300
 _LONGEST_FACT = 200
-_LONGEST_NAME = 253
-_NO_NAME = "unnamed"
 #: What a host says of itself that is a version or a setting. What is installed there follows as `package NAME`.
 _HOST_FACTS = ("system", "python", "cores", "memory_bytes")
 #: Of the properties of an accelerator those that are a version or a setting; others differ from chip to chip.
@@ -56,12 +55,6 @@ def to_json(assessment: Assessment) -> Json:
         "unfinished": list(_unfinished(assessment)),
         "diagnosis": [one.sentence[:2000] for one in diagnose(assessment)][:1000],
     }
-
-
-def host_name(name: object) -> str:
-    """A host's name in the characters that names of hosts have; what is none becomes `unnamed`."""
-    text = re.sub(r"[^A-Za-z0-9_.-]", "_", str(name or "")[:_LONGEST_NAME]).strip(".-")
-    return text or _NO_NAME
 
 
 def validated(document: Any, place: str) -> Json:

@@ -28,6 +28,8 @@ _LEAST_FACTOR = 10.0
 #: A value that nearly all have in common: one that is worse is odd, however little.
 _COMMON = 0.95
 _WORSE_PERCENTILE = 0.95
+#: Speeds fall short of a ceiling: their worse tail is longer than that of a normal distribution by about so much.
+_SKEW = 1.5
 #: The median absolute deviation, and the distance of that percentile, of a normal distribution in standard deviations.
 _DEVIATION = 0.6744897501960817
 _PERCENTILE = 1.6448536269514722
@@ -101,7 +103,7 @@ def _scale(ordered: Sequence[float], median: float, sign: float) -> float:
     middle = distances[len(distances) // 2] / _DEVIATION
     place = _WORSE_PERCENTILE if sign > 0 else 1 - _WORSE_PERCENTILE
     tail = abs(ordered[min(int(place * len(ordered)), len(ordered) - 1)] - median) / _PERCENTILE
-    return max(middle, tail)
+    return _SKEW * max(middle, tail)
 
 
 def _equal(ordered: Sequence[float], value: float) -> Iterator[float]:

@@ -17,6 +17,7 @@ from readiness.comparison.reference import Directions
 from readiness.datamodel import Decision, Level, Outcome, Use
 from readiness.errors import UsageError, did_you_mean
 from readiness.fleet import outliers, store
+from readiness.host.identity import host_name
 
 #: A value of a version or setting that more than half have is the fleet's, and a host with one that so few have is odd.
 _MAJORITY = 0.5
@@ -32,6 +33,7 @@ class Problem(StrEnum):
     MISSING = "did not report"
     SET_ASIDE = "was set aside by the scheduler and did not report"
     OTHER_PROFILE = "was judged by another profile only"
+    BROKEN = "its file is no host's"
     CONTESTED = "files of different machines name it"
     FOREIGN = "a file of another name claims to be it"
     SHARED_SERIAL = "another host has an accelerator of the same serial number"
@@ -306,11 +308,15 @@ def _without_run(
     connection: sqlite3.Connection, chosen: Mapping[str, _Choice], expected: Mapping[str, store.Expected],
     uses: Sequence[Use],
 ) -> Iterator[Host]:  # fmt: skip
-    """Return hosts that count in the denominator and have no verdict: expected ones, and those of another profile alone."""
+    """Return hosts that count in the denominator and have no verdict: expected, of another profile, with a broken file."""
     of_others = {host for (host,) in connection.execute("SELECT DISTINCT host FROM run")} - chosen.keys()
-    for name in sorted({*of_others, *expected} - chosen.keys()):
+    broken = {PurePath(path).stem: text for path, text in store.broken_files(connection).items()}
+    broken = {name: text for name, text in broken.items() if host_name(name) == name}
+    for name in sorted({*of_others, *expected, *broken} - chosen.keys()):
         if name in of_others:
             problem = (Problem.OTHER_PROFILE, "")
+        elif name in broken:
+            problem = (Problem.BROKEN, broken[name])
         elif expected[name].state != "expected":
             problem = (Problem.SET_ASIDE, expected[name].reason or expected[name].state)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from readiness.datamodel import AcceleratorFacts
 
 Identity = Mapping[str, str]
+_LONGEST_NAME = 253
+_NO_NAME = "unnamed"
 
 
 def identity(root: Path = Path("/")) -> dict[str, str]:
@@ -52,3 +55,9 @@ def accelerator(facts: AcceleratorFacts) -> tuple[Any, ...]:
 def same_place(one: Identity, other: Identity) -> bool:
     """Return whether both are the same machine now, in one network: two names for one host."""
     return all(key in one and one[key] == other.get(key) for key in ("boot", "network"))
+
+
+def host_name(name: object) -> str:
+    """A host's name in the characters that names of hosts have; what is none becomes `unnamed`."""
+    text = re.sub(r"[^A-Za-z0-9_.-]", "_", str(name or "")[:_LONGEST_NAME]).strip(".-")
+    return text or _NO_NAME

@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import inspect
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from readiness import package_data
 from readiness.datamodel import Assessment
 from readiness.documents.files import write_atomically, write_bytes_atomically, written_through
 from readiness.errors import InternalError, ReadinessError, UsageError, did_you_mean
+from readiness.host.identity import host_name
 from readiness.rendering.charts import shows_blocks
 
 _FLAG = "--format"
@@ -99,7 +101,7 @@ def suffixes() -> Mapping[str, str]:
 
 
 def parse_request(text: str, known: Mapping[str, str] | None = None) -> Request:
-    """`json`, `json=a.json` or `json=-`. `known` are the formats there are, as `suffixes` gives them.
+    """`json`, `json=a.json` or `json=-`; `%h` is this host's name. `known` are the formats there are, as in `suffixes`.
 
     Raises UsageError for what is none of these.
     """
@@ -115,7 +117,7 @@ def parse_request(text: str, known: Mapping[str, str] | None = None) -> Request:
             place=f"{_FLAG} {text!r}",
             remedy=f"write {name} for standard output, or {name}=report{known[name]}",
         )
-    return Request(name, None if file in ("", "-") else Path(file))
+    return Request(name, None if file in ("", "-") else Path(file.replace("%h", host_name(platform.node()))))
 
 
 def parse_requests(texts: Iterable[str], known: Mapping[str, str] | None = None) -> list[Request]:
