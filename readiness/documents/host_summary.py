@@ -18,6 +18,7 @@ from readiness.documents.plain_json import Json, number_to_json
 from readiness.errors import BadFileError
 from readiness.host.identity import host_name
 from readiness.judging.diagnosis import diagnose
+from readiness.judging.host_load import measured_while_busy
 
 SCHEMA = "readiness.host/1"
 #: So much of a reason or a remedy; all of it is in the assessment.
@@ -144,6 +145,7 @@ def _accelerator(item: AcceleratorAssessment, columns: Mapping[_Figure, int]) ->
             for use, verdict in item.verdicts.items()
         },
         "open": _open(item),
+        "busy": sorted({piece.check for piece in item.evidence if measured_while_busy(piece)}),
         "values": values,
     }
 

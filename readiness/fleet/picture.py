@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from array import array
 from collections import Counter
@@ -360,6 +361,7 @@ def _odd_values(
     ):
         if run in runs:
             groups.setdefault((stack, model, figures), []).append((run, number, id))
+    busy = _busy(connection, runs)
     plan = [(key, places, _judged_figures(connection, key[2], directions)) for key, places in sorted(groups.items())]
     models: dict[tuple[str, str], dict[str, _Column]] = {}
     looked_at = sum(len(places) * len(wanted) for _, places, wanted in plan)
@@ -373,7 +375,7 @@ def _odd_values(
         for (stack, model, _), places, wanted in plan:
             of_block = [figure for figure in wanted if figure.name in block]
             if of_block:
-                _read_columns(connection, models.setdefault((stack, model), {}), places, of_block)
+                _read_columns(connection, models.setdefault((stack, model), {}), places, of_block, busy)
         for (_, model), columns in sorted(models.items()):
             for name in sorted(columns):
                 _judge_column(columns[name], model, allowed, runs, found, distributions)
@@ -381,11 +383,21 @@ def _odd_values(
     return found, distributions, looked_at
 
 
+def _busy(connection: sqlite3.Connection, runs: Mapping[str, str]) -> dict[tuple[str, int], frozenset[str]]:
+    """Return the checks during which other work kept the host busy, by run and number: no speed of theirs is judged."""
+    return {
+        (run, number): frozenset(json.loads(checks))
+        for run, number, checks in connection.execute("SELECT run, number, busy FROM accelerator WHERE busy != '[]'")
+        if run in runs
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Judged:
     """A figure whose worse side is known, and its place among the values."""
 
     place: int
+    check: str
     name: str
     unit: str
     kind: Kind
@@ -417,13 +429,14 @@ def _judged_figures(connection: sqlite3.Connection, digest: str, directions: Dir
         unit = one.get("unit")
         labels = ", ".join(f"{key}={value}" for key, value in sorted(one["labels"].items()))
         name = f"{one['check']} {one['name']}" + (f" ({labels})" if labels else "")
-        found.append(_Judged(place, name, unit if unit not in (None, "1") else "", kind(one["name"], unit, better), better))
+        sort = kind(one["name"], unit, better)
+        found.append(_Judged(place, one["check"], name, unit if unit not in (None, "1") else "", sort, better))
     return found
 
 
 def _read_columns(
     connection: sqlite3.Connection, columns: dict[str, _Column], places: Sequence[tuple[str, int, str]],
-    figures: Sequence[_Judged],
+    figures: Sequence[_Judged], busy: Mapping[tuple[str, int], frozenset[str]],
 ) -> None:  # fmt: skip
     first = min(figure.place for figure in figures)
     last = max(figure.place for figure in figures)
@@ -440,8 +453,10 @@ def _read_columns(
         values.frombytes(part)
         if len(values) < width:
             raise ValueError("an accelerator has fewer values than figures")
+        disturbed = busy.get((run, number), frozenset())
         for offset, column in into:
-            column.values.append(values[offset])
+            is_disturbed = column.figure.check in disturbed and column.figure.kind.is_speed
+            column.values.append(math.nan if is_disturbed else values[offset])
 
 
 def _judge_column(
@@ -464,7 +479,7 @@ def _judge_column(
             )
         )
     if figure.kind in (Kind.PERFORMANCE, Kind.SHARE):
-        finite = tuple(sorted(value for value in column.values if value == value))
+        finite = tuple(sorted(value for value in column.values if not math.isnan(value)))
         distributions.append(
             Distribution(figure.name, model, figure.unit, finite, tuple(sorted(column.values[place] for place in places)))
         )

@@ -36,7 +36,7 @@ CREATE INDEX run_host ON run (host);
 CREATE TABLE accelerator (
   run TEXT NOT NULL, number INTEGER NOT NULL, id TEXT NOT NULL, stack TEXT NOT NULL, vendor TEXT, model TEXT, serial TEXT,
   memory_bytes TEXT, simulated INTEGER NOT NULL, facts TEXT NOT NULL, verdicts TEXT NOT NULL, open TEXT NOT NULL,
-  figures TEXT NOT NULL, figure_values BLOB NOT NULL, PRIMARY KEY (run, number)
+  busy TEXT NOT NULL,  figures TEXT NOT NULL, figure_values BLOB NOT NULL, PRIMARY KEY (run, number)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE figures (digest TEXT PRIMARY KEY, content TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE expected (host TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -194,13 +194,13 @@ def _add_run(connection: sqlite3.Connection, digest: str, summary: Mapping[str, 
         ),
     )  # fmt: skip
     connection.executemany(
-        "INSERT INTO accelerator VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO accelerator VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 digest, number, item["id"], item["stack"], item.get("vendor"), item.get("model"), item.get("serial"),
                 None if item.get("memory_bytes") is None else str(item["memory_bytes"]), bool(item.get("simulated")),
-                _json(item.get("facts", {})), _json(item["verdicts"]), _json(item.get("open", [])), figures,
-                pack_values(item["values"]),
+                _json(item.get("facts", {})), _json(item["verdicts"]), _json(item.get("open", [])),
+                _json(item.get("busy", [])), figures, pack_values(item["values"]),
             )
             for number, item in enumerate(summary["accelerators"])
         ],

@@ -99,6 +99,19 @@ def test_no_sound_host_is_blamed(folder: Path, seed: int) -> None:
     assert fleet.looked_at > 4_000
 
 
+def test_speeds_of_a_busy_host_are_not_judged(folder: Path) -> None:
+    hosts = sound(20, chips=1, count=80)
+    item = hosts[7]["accelerators"][0]
+    for place, one in enumerate(hosts[7]["figures"]):
+        if 400 < item["values"][place] < 600:
+            item["values"][place] *= 0.5
+            item.setdefault("busy", []).append(one["check"])
+    assert item["busy"]
+    assert fleet_of(folder, hosts).odd == ()
+    item["busy"] = []
+    assert {one.host for one in fleet_of(folder, hosts).odd} == {"node-0007"}
+
+
 def test_a_fleet_of_two_generations_is_divided_and_not_odd(folder: Path) -> None:
     hosts = sound(40, chips=1, count=5)
     for host in hosts[:20]:
