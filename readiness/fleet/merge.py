@@ -157,7 +157,7 @@ def _read(path: str, known: str | None, now: datetime.datetime) -> store.Entry |
         if _ahead(summary["started"], now):
             raise BadFileError(f"it began in the future: {summary['started']}", place=name, remedy="set the host's clock")
     except ReadinessError as problem:
-        text = problem.what if problem.place in (None, name) else f"{problem.what} ({problem.place.removeprefix(name)})"
+        text = f"{problem.what}{_within(problem.place, name)}"
         digest = digest or f"unread {text}"[:200]
         return None if digest == known else store.Entry(name, digest, text[:_LONGEST_PROBLEM])
     return store.Entry(name, digest, None, store.digest_of(summary), summary, checked)
@@ -175,6 +175,14 @@ def _summary(content: bytes, place: str) -> tuple[Mapping[str, Any], bool]:
             remedy="give files that `readiness run -f json=FILE` or `-f host=FILE` wrote",
         )  # fmt: skip
     return host_summary.to_json(assessments.from_json(document, place)), True
+
+
+def _within(place: str | None, name: str) -> str:
+    """Return where in the file a problem is: ` (line 3)`, ` (at tool.seed)`; empty for the whole of it."""
+    rest = (place or "").removeprefix(name).lstrip(":, ")
+    if not rest or rest == place:
+        return ""
+    return f" (line {rest})" if rest.isdecimal() else f" ({rest})"
 
 
 def _ahead(started: str, now: datetime.datetime) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,11 +13,11 @@ from readiness.rendering import charts, html
 
 _ORDER = (Decision.READY, Decision.UNDETERMINED, Decision.NOT_READY)
 _SIGNS = {Decision.READY: "R", Decision.UNDETERMINED: "?", Decision.NOT_READY: "N"}
-_COLUMNS = 32
+_COLUMNS = 24
 #: Longer lists are cut on the page; the JSON report and the workbook have all of them.
 _MOST_HOSTS = 200
 _MOST_ROWS = 500
-_MOST_HISTOGRAMS = 8
+_MOST_HISTOGRAMS = 6
 _BINS = 16
 
 
@@ -61,10 +62,15 @@ def _use(fleet: Fleet, use: Use) -> dict[str, Any]:
 
 def _map(fleet: Fleet) -> Iterator[tuple[str, list[charts.Cell]]]:
     """Rows of cells, a cell for each host in the order of names, which is the order of racks in most fleets."""
-    hosts = sorted(fleet.hosts, key=lambda host: host.name)
+    hosts = sorted(fleet.hosts, key=lambda host: _natural(host.name))
     for start in range(0, len(hosts), _COLUMNS):
         row = hosts[start : start + _COLUMNS]
         yield row[0].name, [_cell(host) for host in row]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key by which node-2 stands before node-10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,18})", name)]
 
 
 def _cell(host: Host) -> charts.Cell:
@@ -94,7 +100,7 @@ def _oddities(found: Sequence[Oddity]) -> list[list[Any]]:
 
 
 def _histogram(one: Distribution) -> charts.BarChart | None:
-    """Counts of values in bins of one width; bins that hold an odd value are in the colour of failure."""
+    """Return counts of values in bins of one width, by their logarithm: one odd value is seen beside a thousand."""
     low, high = one.values[0], one.values[-1]
     if not high > low:
         return None
@@ -110,4 +116,4 @@ def _histogram(one: Distribution) -> charts.BarChart | None:
         for number, count in enumerate(counted)
     ]
     unit = f" in {one.unit}" if one.unit else ""
-    return charts.bar_chart(f"{one.what}{unit}: {len(one.values)} x {one.model}", bars)
+    return charts.bar_chart(f"{one.what}{unit}: {len(one.values)} x {one.model}", bars, log=True)

@@ -25,6 +25,7 @@ _MAJORITY = 0.5
 _FEW = 0.10
 #: So many figures are read from the database at a time: memory stays bounded, whatever the fleet.
 _COLUMNS = 64
+_NO_PROFILE = "none"
 _WORST_FIRST = (Decision.NOT_READY, Decision.UNDETERMINED, Decision.READY)
 
 
@@ -152,7 +153,7 @@ def read(connection: sqlite3.Connection, directions: Directions, profile: str | 
     """Read the fleet as judged by one profile: the named one, else that of most hosts. Raises UsageError."""
     name, sha256, others = _profile(connection, profile)
     chosen = _runs_that_count(connection, name, sha256)
-    uses = _uses(connection, chosen)
+    uses = _uses(connection, chosen) or tuple(Use)
     expected = {one.host: one for one in _expected(connection)}
     hosts = [_host(connection, choice, uses) for choice in chosen.values()]
     hosts += _without_run(connection, chosen, expected, uses)
@@ -188,6 +189,8 @@ def _profile(connection: sqlite3.Connection, wanted: str | None) -> tuple[str, s
         "SELECT profile, profile_sha256, count(DISTINCT host) AS hosts FROM run GROUP BY profile, profile_sha256 "
         "ORDER BY hosts DESC, profile, profile_sha256"
     ).fetchall()
+    if not counted and wanted is None and (store.broken_files(connection) or any(_expected(connection))):
+        return _NO_PROFILE, "", {}
     if not counted:
         raise UsageError(
             "no host has reported yet", place="fleet",
@@ -527,7 +530,7 @@ def _facts(connection: sqlite3.Connection, runs: Mapping[str, str]) -> _Facts:
                 note(f"{model} ({stack})", name, value, runs[run])
     for host, counted in chips.items():
         for model, count in counted.items():
-            note(model, "accelerators", count, host)
+            note(f"{model}:", "number of accelerators", count, host)
     return values
 
 
@@ -543,7 +546,7 @@ def _judge_fact(label: str, by_value: Mapping[str, set[str]], found: list[Oddity
         if value == usual:
             continue
         if len(hosts) <= max(1, _FEW * total):
-            usually = f"{usual} on {len(holders)} of {total}"
+            usually = f"{usual} on {len(holders)} of {total} hosts"
             found += [Oddity(host, "", label, value, usually) for host in sorted(hosts)]
         else:
             splits.append(f"{label}: {usual} on {len(holders)}, {value} on {len(hosts)}")

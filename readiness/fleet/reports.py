@@ -80,7 +80,7 @@ def _lines(fleet: Fleet, paint: Paint, width: int, most: int | None) -> Iterator
     yield from _rest(len(poor), most)
     title = f"ODD VALUES, AGAINST ACCELERATORS OF THE SAME MODEL ({len(fleet.odd)})"
     yield from _heading(title, fleet.odd, paint)
-    yield from _oddities(fleet.odd, width, most)
+    yield from _odd_values(fleet.odd, width, most)
     yield from _heading(f"VERSIONS AND SETTINGS THAT DIFFER FROM THE MAJORITY'S ({len(fleet.drift)})", fleet.drift, paint)
     yield from _oddities(fleet.drift, width, most)
     yield from _heading("THE FLEET IS DIVIDED ON", fleet.splits, paint)
@@ -133,11 +133,30 @@ def _oddities(found: Sequence[Oddity], width: int, most: int | None) -> Iterator
     yield from _rest(len(found), most)
 
 
+def _odd_values(found: Sequence[Oddity], width: int, most: int | None) -> Iterator[str]:
+    """Yield the odd values of each accelerator together, the worst of them first."""
+    groups: dict[tuple[str, str], list[Oddity]] = {}
+    for one in found:
+        groups.setdefault((one.host, one.accelerator), []).append(one)
+    for (host, accelerator), of_one in list(groups.items())[:most]:
+        shown = of_one if most is None else of_one[:_MOST_REASONS]
+        if len(of_one) > 1:
+            count = f"{len(of_one)} odd values" + ("" if len(shown) == len(of_one) else f", the worst {len(shown)} of them")
+            yield from wrap(clean(f"{host} {accelerator}: {count}", 400), width, first="  ", rest="    ")
+        for one in shown:
+            text = oddity_text(one) if len(of_one) == 1 else _value_text(one)
+            yield from wrap(text, width, first="  " if len(of_one) == 1 else "    - ", rest="      ")
+    yield from _rest(len(groups), most)
+
+
+def _value_text(one: Oddity) -> str:
+    share = "" if one.share is None else f" ({one.share:.2g} of the median)"
+    return clean(f"{one.what} is {one.value}{share}, {one.usual}", 600)
+
+
 def oddity_text(one: Oddity) -> str:
     """`node-7 cuda:3: throughput.matmul rate (dtype=bfloat16) is 310 TFLOP/s (0.52 of the median), usually 598 TFLOP/s`."""
-    where = f"{one.host} {one.accelerator}".rstrip()
-    share = "" if one.share is None else f" ({one.share:.2g} of the median)"
-    return clean(f"{where}: {one.what} is {one.value}{share}, {one.usual}", 600)
+    return clean(f"{one.host} {one.accelerator}".rstrip() + f": {_value_text(one)}", 600)
 
 
 # ------------------------------------------------------------------------------------------------- for programs

@@ -56,8 +56,8 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """Every line of an unnamed or shell block that begins with `readiness`, with the page that it stands on."""
-    return [
+    """Every line of an unnamed or shell block that begins with `readiness`, with the page; and those of deploy/."""
+    of_pages = [
         (page.name, line)
         for page in PAGES
         for language in ("", "sh", "bash", "console")
@@ -65,6 +65,17 @@ def commands() -> list[tuple[str, str]]:
         for line in text.splitlines()
         if line.startswith("readiness ")
     ]
+    files = [file for file in (ROOT / "deploy").rglob("*") if file.is_file()]
+    in_lists = [
+        (file.name, shlex.join(json.loads(text)))
+        for file in files for text in re.findall(r'command: (\["readiness".*\])', text_of(file))
+    ]  # fmt: skip
+    in_scripts = [
+        (file.name, text) for file in files for text in re.findall(r"(?:^ *|\$\()(readiness [^|>)\n]*)", text_of(file), re.MULTILINE)
+    ]
+    assert in_lists
+    assert len(in_scripts) > 3
+    return of_pages + in_lists + in_scripts
 
 
 def test_ci_calls_the_readmes_test_command_to_the_letter() -> None:
@@ -194,7 +205,10 @@ def test_the_commands_of_the_pages_parse() -> None:
         if words[1].startswith("-"):
             assert words[1] in of_all, (page, line)
             continue
-        options = {option for parameter in known[words[1]].params for option in parameter.opts} | of_all
+        command = known[words[1]]
+        if hasattr(command, "commands"):
+            command = command.commands[words[2]]
+        options = {option for parameter in command.params for option in parameter.opts} | of_all
         for word in words[2:]:
             if word.startswith("-"):
                 assert word.partition("=")[0] in options, (page, line)

@@ -86,7 +86,7 @@ def test_five_odd_hosts_among_a_thousand_are_found_and_nobody_else(folder: Path)
     drift = {one.host: (one.what, one.value) for one in fleet.drift}
     assert drift == {
         "node-0100": ("H20 (cuda) driver", "535.0.0"),
-        "node-0400": ("H20 accelerators", "1"),
+        "node-0400": ("H20: number of accelerators", "1"),
         "node-0500": ("H20 (cuda) environment threads", "8"),
     }
     assert fleet.ready(Use.TRAINING) == sorted(host["host"]["name"] for host in hosts)
@@ -164,6 +164,19 @@ def test_every_host_stays_in_the_denominator(folder: Path) -> None:
     assert read(database, "smoke").profile == "smoke"
     with pytest.raises(UsageError, match=r"did you mean smoke\? choose one of general, smoke"):
         read(database, "smok")
+
+
+def test_a_fleet_of_which_nobody_reported_has_a_picture(folder: Path) -> None:
+    database = folder.parent / "fleet.sqlite"
+    connection = store.open_store(database, create=True)
+    store.expect(connection, [store.Expected("node-1"), store.Expected("node-2", "drained", "a fan")])
+    connection.close()
+    fleet = read(database)
+    assert [(host.name, host.worst) for host in fleet.hosts] == [
+        ("node-1", Decision.UNDETERMINED), ("node-2", Decision.UNDETERMINED),
+    ]  # fmt: skip
+    assert "0 of 2 hosts ready, 0 not, 2 undetermined (2 of these without a run)" in reports.table(fleet)
+    assert "A fleet of 2 hosts" in page.render(fleet, "0")
 
 
 def test_a_host_without_an_accelerator_is_undetermined(folder: Path) -> None:
@@ -257,8 +270,10 @@ def test_a_file_that_was_replaced_says_what_it_says_now(folder: Path) -> None:
     assert read(database).hosts[0].worst is Decision.READY
     (folder / "node-1.json").write_text("cut off")
     merged(folder, database)
+    assert read(database).hosts[0].problems[0][0] is Problem.BROKEN
+    store.open_store(folder.parent / "empty.sqlite", create=True).close()
     with pytest.raises(UsageError, match="no host has reported"):
-        read(database)
+        read(folder.parent / "empty.sqlite")
 
 
 # ------------------------------------------------------------------------------------------------- hostile content
