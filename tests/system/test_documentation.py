@@ -71,7 +71,7 @@ def commands() -> list[tuple[str, str]]:
         for file in files for text in re.findall(r'command: (\["readiness".*\])', text_of(file))
     ]  # fmt: skip
     in_scripts = [
-        (file.name, text) for file in files for text in re.findall(r"(?:^ *|\$\()(readiness [^|>)\n]*)", text_of(file), re.MULTILINE)
+        (file.name, text) for file in files for text in re.findall(r"(?:^ *|\$\()(readiness [^|>\n]*)", text_of(file), re.MULTILINE)
     ]
     assert in_lists
     assert len(in_scripts) > 3
