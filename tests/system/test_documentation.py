@@ -111,6 +111,7 @@ def files_to_write(page: str) -> dict[str, str]:
     return dict(re.findall(r"Put this into `([^`]+)`[^\n]*\n\n```\w+\n(.*?)^```", text_of(ROOT / page), re.DOTALL | re.MULTILINE))
 
 
+@pytest.mark.timeout(1200)
 def test_who_follows_the_pages_has_a_check_and_a_profile_that_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is written and every command typed as the pages say; only the run of all that `general` asks is left out."""
     monkeypatch.chdir(tmp_path)

@@ -32,6 +32,7 @@ def test_digests_of_profiles_are_as_kept() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # another process may be at the same machine: its work is waited for
 @pytest.mark.parametrize("machine", goldens.MACHINES)
 def test_simulated_machines_are_assessed_as_kept(machine: str, assessed: Callable[[str], Path]) -> None:
     golden = json.loads((goldens.FOLDER / "machines" / f"smoke-{machine}.json").read_text())

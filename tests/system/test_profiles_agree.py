@@ -15,6 +15,7 @@ from tests.support import checks
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_smoke_and_general_agree_wherever_both_have_evidence(assessed: Callable[[str], Path]) -> None:
     saved = assessment.read(assessed("healthy"))
     general = rejudge(saved, loader.load("general", checks()), tuple(Use))

@@ -84,6 +84,7 @@ ASSESSMENTS: dict[str, tuple[Callable[[], str], str]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_no_file_of_json_takes_minutes_or_all_memory(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     for name, (make, what) in ASSESSMENTS.items():
@@ -128,6 +129,7 @@ level = "should"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_ten_thousand_accelerators_are_judged_and_reported(tmp_path: Path) -> None:
     document = json.loads((RESOURCES / "assessments" / "early.json").read_text())
     (item,) = document["accelerators"]

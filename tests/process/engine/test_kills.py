@@ -11,7 +11,7 @@ from tests.process.engine.kills import REQUIRED, Figures, Run, kills
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_run_with_ranks_that_is_killed_goes_on(tmp_path: Path) -> None:
     required = [entry for entry in REQUIRED if entry[0] in ("driver.random", "multichip.data_parallel", "multichip.soak")]
     figures = Figures()

@@ -34,6 +34,7 @@ def test_a_signal_at_a_random_moment_loses_nothing_and_makes_no_verdict(number: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", stress.SIGNALS, ids=lambda number: number.name)
 def test_every_signal_to_the_command_line(number: signal.Signals) -> None:
     assert len(stress.SIGNALS) >= 22
@@ -43,6 +44,7 @@ def test_every_signal_to_the_command_line(number: signal.Signals) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="file systems of its own take a mount namespace")
 def test_four_full_disks() -> None:
     code = (

@@ -187,6 +187,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.timeout(600)
 def test_the_listener_receives_the_librarys_request_and_token(home: Path, hub: Hub) -> None:
     """Without which the next test would prove nothing."""
     code = f"from transformers import AutoConfig; AutoConfig.for_model(**{BACKBONE!r})"
@@ -220,6 +221,7 @@ def test_a_function_opens_no_connection(home: Path, hub: Hub, model: str) -> Non
     assert "the network is not used while a model is traced" in result.stderr
 
 
+@pytest.mark.timeout(600)
 def test_it_works_without_any_network(home: Path) -> None:
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode:
         pytest.skip("no network can be taken away here")
