@@ -137,7 +137,7 @@ def _outline(assessment: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 MASKED = "masked"
 #: What two runs agree on by chance: memory, bandwidth and time.
-_UNSTEADY = re.compile(r"growth|gbps|_us\b|_s\b|pace|speed|share_of|latency|jitter|overlap")
+_UNSTEADY = re.compile(r"growth|gbps|_us\b|_s\b|pace|speed|share_of|latency|jitter|overlap|copies-carry")
 
 
 def masked(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
