@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -315,7 +314,8 @@ def test_no_more_is_at_work_on_the_screen_than_fits(monkeypatch: pytest.MonkeyPa
 def test_what_is_left_is_never_more_than_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
     devices = chips(1)
     screen = Screen(terminal=True, within_s=8.0).plan(devices, Job(CHECK, devices))
-    monkeypatch.setattr(screen.display, "began", time.monotonic() - 5.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: 105.0))
+    monkeypatch.setattr(screen.display, "began", 100.0)
     shown = Console(file=io.StringIO(), width=80, color_system=None)
     shown.print(screen.display._progress([]))
     assert "about 3 s left" in shown.file.getvalue()  # type: ignore[attr-defined]
