@@ -16,6 +16,8 @@ import pytest
 
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.timeout(1200)  # a build, and environments that import torch for the first time
+
 CONTENT = ("checks", "profiles", "reports")
 #: As `python -m readiness`, but looking for no other accelerator than the CPU.
 LIST = ("-m", "readiness", "list", "-f", "json")

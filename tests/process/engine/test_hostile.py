@@ -250,6 +250,7 @@ def test_a_stack_that_is_printed_late_is_waited_for(bench: Bench, monkeypatch: p
 
     held: list[Mapping[str, Any]] = []
     monkeypatch.setattr(bench.pool, "_send", late)
+    monkeypatch.setattr(worker_pool, "_DUMP_LIMIT_S", 600.0)
     job = Job(bench.checks["trouble.hangs"], (CPU,))
     worker = bench.pool.start(job.worker_request(7), fork=True, limit_s=600.0)
     while not worker.ended:
