@@ -97,6 +97,7 @@ class _Group:
     remedy: Remedy
     subject: Mapping[str, tuple[str, ...]]
     failures: list[_Failure] = field(default_factory=list)
+    name: str = ""  # the operator or family that operators of it have in common
 
 
 def diagnose(assessment: Assessment) -> tuple[Diagnosis, ...]:
@@ -302,11 +303,16 @@ def _by_operators(left: list[_Failure], limits: Mapping[str, Limit]) -> tuple[li
     groups = _without_noise(groups)
     explained = {failure.key for _, _, group in groups for failure in group.failures}
     groups.sort(key=lambda entry: -len(entry[2].failures))
-    reach = [({atom.key[0] for atom in part}, {atom.dtype for atom in part}) for _, part, _ in groups]
+    reach = [
+        ({atom.key[0] for atom in part}, {atom.dtype for atom in part}, _in_gradients({atom.phase for atom in part}))
+        for _, part, _ in groups
+    ]
     for failure in left:
         if failure.key in explained:
             continue
-        for (rule, _, group), (accelerators, dtypes) in zip(groups, reach, strict=True):
+        for (rule, _, group), (accelerators, dtypes, in_gradients) in zip(groups, reach, strict=True):
+            if in_gradients and failure.fits(rules.FORWARD_ONLY):
+                continue
             if failure.accelerator in accelerators and _follows(failure, rule, dtypes):
                 group.failures.append(failure)
                 explained.add(failure.key)
@@ -317,18 +323,21 @@ def _by_operators(left: list[_Failure], limits: Mapping[str, Limit]) -> tuple[li
 def _without_noise(
     groups: list[tuple[OperatorRule, list[_Atom], _Group]]
 ) -> list[tuple[OperatorRule, list[_Atom], _Group]]:
-    """Remove wrong results of operators that give other bits each time: the variation is the finding."""
-    varying = {name: group for rule, _, group in groups if rule.outcome == "nondeterministic"
+    """Merge wrong results of operators that give other bits each time with these: it is one defect."""
+    varying = {name: place for place, (rule, _, group) in enumerate(groups) if rule.outcome == "nondeterministic"
                for name in (*group.subject.get("family", ()), *group.subject["operator"])}  # fmt: skip
-    kept = []
-    for rule, part, group in groups:
+    merged: dict[int, tuple[OperatorRule, list[_Atom], _Group]] = {}
+    gone = set()
+    for number, (rule, _, group) in enumerate(groups):
         names = (*group.subject.get("family", ()), *group.subject["operator"])
-        into = next((varying[name] for name in names if name in varying), None)
-        if rule.outcome in ("wrong", _NAN) and into is not None:
-            into.failures += [failure for failure in group.failures if failure not in into.failures]
-        else:
-            kept.append((rule, part, group))
-    return kept
+        place = next((varying[name] for name in names if name in varying), None)
+        if rule.outcome in ("wrong", _NAN) and place is not None:
+            _, own, into = merged.get(place, groups[place])
+            made = _operator_group(rules.VARYING_AND_WRONG, into.name, own)
+            made.failures = into.failures + [failure for failure in group.failures if failure not in into.failures]
+            merged[place] = rules.VARYING_AND_WRONG, own, made
+            gone.add(number)
+    return [merged.get(number, entry) for number, entry in enumerate(groups) if number not in gone]
 
 
 _NAN = "nan"
@@ -557,7 +566,7 @@ def _family(atoms: Sequence[_Atom]) -> tuple[str, list[_Atom]]:
 def _operator_group(rule: OperatorRule, name: str, part: Sequence[_Atom]) -> _Group:
     subject = _operator_subject(name, part)
     text, plural = _operators_text(name, part, subject["operator"])
-    in_gradients = bool(subject.get("phase")) and "forward" not in subject["phase"]
+    in_gradients = _in_gradients(subject.get("phase", ()))
     where = {
         "operators": text,
         "in_dtypes": f" in {_listed(subject['dtype'])}" if subject.get("dtype") else "",
@@ -567,7 +576,12 @@ def _operator_group(rule: OperatorRule, name: str, part: Sequence[_Atom]) -> _Gr
         **{verb: verb if plural else f"{verb}es" if verb == "do" else f"{verb}s" for verb in _VERBS},
     }
     sentence = rule.sentence.format_map(_Blank(where))
-    return _Group(rule.id, f"{sentence}.", Remedy(rule.remedy, rule.action), subject)
+    return _Group(rule.id, f"{sentence}.", Remedy(rule.remedy, rule.action), subject, name=name)
+
+
+def _in_gradients(phases: Collection[str]) -> bool:
+    """Return whether operators that fail in these phases fail in gradients alone."""
+    return any(phases) and "forward" not in phases
 
 
 def _operators_text(name: str, part: Sequence[_Atom], operators: Sequence[str]) -> tuple[str, bool]:

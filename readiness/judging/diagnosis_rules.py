@@ -90,6 +90,14 @@ OPERATOR_RULES = (
         ("stability.pace slowdown",), as_one=True,
     ),
 )  # fmt: skip
+#: In place of the rule about other bits, for operators whose results also lie beyond their bounds.
+VARYING_AND_WRONG = OperatorRule(
+    "operator-nondeterministic", "nondeterministic",
+    "{operators} {give} wrong {results}, and other ones for equal inputs{in_dtypes}{layout}", _REPORT, Action.CONTACT_VENDOR,
+    ("stability.load unrepeatable", *WHOLE_MODELS, *SEVERAL_RANKS_COMPUTE),
+)  # fmt: skip
+#: What computes no gradient: an operator that fails in gradients alone explains none of it.
+FORWARD_ONLY = ("parity.inference *", "parity.special_values *", "* * phase=forward")
 #: Which outcome of an operator each finding of these is about.
 OUTCOMES: Mapping[str, tuple[str, ...]] = {
     "operators.* missing": ("missing",), "operators.* errors": ("missing",), "operators.* wrong": ("wrong",),

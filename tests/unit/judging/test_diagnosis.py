@@ -25,6 +25,7 @@ from readiness.datamodel import (
     Evidence,
     Finding,
     Level,
+    Measurement,
     Outcome,
     Status,
     Use,
@@ -285,3 +286,40 @@ def test_rules_have_unique_ids_and_remedies() -> None:
         assert not rule.sentence.endswith(".")
 
 
+
+
+def operator_findings(*entries: tuple[str, str, str, str, dict[str, str], float]) -> AcceleratorAssessment:
+    """A chip whose checks failed: requirement, check, measure, use, labels and value of each."""
+    found, pieces = [], {}
+    for requirement, check, measure, use, labels, value in entries:
+        found.append(failed(requirement, check, measure, labels=labels, value=value, use=Use(use)))
+        piece = pieces.get(check, Evidence(check, Status.MEASURED))
+        pieces[check] = replace(piece, measurements=(*piece.measurements, Measurement(measure, value, labels)))
+    return accelerator("sim:0", tuple(found), tuple(pieces.values()))
+
+
+def test_what_fails_in_gradients_alone_explains_no_failure_of_serving() -> None:
+    lacking = {"op": "layer_norm", "dtype": "float32", "phase": "parameters"}
+    item = operator_findings(
+        ("norms", "parity.normalisation", "supported", "training", lacking, 0.0),
+        ("curve", "parity.training", "loss_difference", "training", {"dtype": "float32"}, 1.0),
+        ("logits", "parity.inference", "logit_error", "inference", {"dtype": "float32"}, 1.0),
+    )
+    found = {one.rule: one for one in diagnose(assessment(item))}
+    assert found["operator-missing"].requirements == ("curve", "norms")
+    assert found["operator-missing"].stops == (Use.TRAINING,)
+    assert [one.requirements for rule, one in found.items() if rule != "operator-missing"] == [("logits",)]
+
+
+def test_an_operator_that_varies_and_is_wrong_is_called_both_and_explains_what_a_wrong_one_does() -> None:
+    labels = {"op": "matmul", "dtype": "float32"}
+    item = operator_findings(
+        ("repeats", "parity.determinism", "distinct_results", "training", labels, 10.0),
+        ("right", "parity.matmul", "bound_ratio", "training", {**labels, "phase": "forward"}, 1e5),
+        ("logits", "parity.inference", "logit_error", "training", {"dtype": "float32"}, 1.0),
+    )
+    (only,) = diagnose(assessment(item))
+    assert only.sentence == "matmul gives wrong results, and other ones for equal inputs in float32."
+    assert only.requirements == ("logits", "repeats", "right")
+    alone = operator_findings(("repeats", "parity.determinism", "distinct_results", "training", labels, 10.0))
+    assert diagnose(assessment(alone))[0].sentence == "matmul gives other bits for equal inputs in float32."
