@@ -17,6 +17,8 @@ _MOST_GROUPS = 6
 #: Points of a list beyond these open by a click.
 _UNFOLDED = 12
 _MOST_POINTS = 300
+#: Of accelerators of which one requirement says different things, so many are quoted, the worst first.
+_MOST_VARIANTS = 3
 _MOST_VERDICTS = 200
 #: A table of so many requirements need not be opened by a click.
 _MOST_OPEN = 8
@@ -163,15 +165,20 @@ _LISTS = (
 def _list(
     title: str, words: str, groups: Sequence[DeviceGroup], kind: Kind, order: Mapping[str, int]
 ) -> dict[str, Any]:
-    """One list of failures: a sentence each, whose it is, what was measured, and what to do."""
+    """One list of failures: a point for each requirement, whose it is, what was measured, and what to do."""
     points: dict[tuple[str, ...], dict[str, Any]] = {}
     for group in groups:
         for entry in group.entries[kind]:
             point = _point(entry)
-            key = point["title"], point["id"], point["uses"], *point["lines"]
-            points.setdefault(key, {**point, "ids": []})["ids"].extend(entry.ids)
+            key = point["title"], point["id"], point["uses"], point["remedy"], *point["waivers"]
+            known = points.setdefault(key, {**point, "ids": [], "variants": {}})
+            known["ids"] += entry.ids
+            for statement in entry.statements:
+                who = statement.applies_to or rendering.names(entry.ids)
+                known["variants"].setdefault(tuple(statement.lines), []).append(who)
     for point in points.values():
         point["applies_to"] = _applies_to(point["ids"], order)
+        point["lines"] = _lines(point["variants"])
     every = list(points.values())
     shown = every[:_MOST_POINTS]
     return {
@@ -180,16 +187,20 @@ def _list(
     }  # fmt: skip
 
 
+def _lines(variants: Mapping[tuple[str, ...], Sequence[str]]) -> list[str]:
+    """Return what was measured: of one kind line by line, of several those of the worst accelerators."""
+    if len(variants) == 1:
+        return list(next(iter(variants)))
+    lines = [f"{', '.join(who)}: {'; '.join(lines)}" for lines, who in list(variants.items())[:_MOST_VARIANTS]]
+    more = len(variants) - len(lines)
+    return [*lines, f"and {more} more like {'it' if more == 1 else 'these'}, in the tables below"] if more else lines
+
+
 def _point(entry: SharedFinding) -> dict[str, Any]:
     finding = entry.finding
-    statements = entry.statements
-    lines = [
-        f"{statement.applies_to}: {line}" if statement.applies_to else line
-        for statement in statements for line in statement.lines
-    ]
     return {
         "title": rendering.title(finding), "id": finding.requirement, "uses": entry.uses_text, "check": finding.check,
-        "together": entry.together, "lines": lines, "why": finding.why if finding.level is Level.MUST else "",
+        "together": entry.together, "why": finding.why if finding.level is Level.MUST else "",
         "remedy": finding.remedy.text if finding.remedy is not None else "", "waivers": list(_waivers(finding)),
     }  # fmt: skip
 

@@ -24,6 +24,8 @@ _MOST_POINTS = 400
 _MOST_DOTS = 60
 _BAR_WIDTH, _BAR_STEP = 240.0, 22.0
 _FARTHEST = 1e300
+#: A smaller range of values, as a share of them, is drawn as none.
+_LEAST_RANGE = 2e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +138,10 @@ def line_chart(
     heights = [y for _, y in (*points, *sides)] + [at for at, _ in rules if abs(at) < _FARTHEST]
     vertical = _Scale(heights, _BOTTOM, _TOP, log=log_y, text=y_text, margin=True)
     left_out = len([one for one in series if any(map(_finite, one.points))]) - len(shown)
-    further = (f"{left_out} further lines are in the JSON assessment",) if left_out else ()
+    further = [f"{left_out} further lines are in the JSON assessment"] if left_out else []
+    gaps = [text for one in series if (text := _gap(one, x_label, x_text)) is not None][:MOST_LINES]
     return LineChart(
-        title=title, x_label=x_label, y_label=y_label, summary=summary, notes=(*notes, *further),
+        title=title, x_label=x_label, y_label=y_label, summary=summary, notes=(*notes, *gaps, *further),
         lines=tuple(_line(one, number, horizontal, vertical) for number, one in enumerate(shown)),
         x_ticks=horizontal.ticks(7), y_ticks=vertical.ticks(5),
         band=_band([(x, low, high) for x, low, high in band if _finite((low, high))], horizontal, vertical),
@@ -231,6 +234,15 @@ def _finite(point: Point) -> bool:
     return abs(point[0]) < _FARTHEST and abs(point[1]) < _FARTHEST
 
 
+def _gap(series: Series, x_label: str, x_text: Callable[[float], str]) -> str | None:
+    """Return a sentence about the points of a line that are not finite, so that nobody takes a gap for no evidence."""
+    odd = [x for x, y in series.points if not math.isfinite(y)]
+    if not odd:
+        return None
+    where = f"{'at' if len(odd) == 1 else 'first at'} {x_label} {x_text(odd[0])}, {len(odd)} of {len(series.points)} points"
+    return f"{series.name}: not finite, or missing, {where}"
+
+
 def _line(series: Series, number: int, horizontal: _Scale, vertical: _Scale) -> Line:
     points = _thinned(list(series.points))
     path, joined = "", False
@@ -286,9 +298,11 @@ class _Scale:
         self.begin, self.end, self.text, self.bases = begin, end, text, powers
         self.log = log and min(values) > 0
         low, high = (self._of(pick(values)) for pick in (min, max))
-        if low == high:
+        if high - low <= _LEAST_RANGE * abs(high) and not self.log:  # the four digits of a tick tell less apart no more
             slack = abs(low) * 0.1 or 1.0
             low, high = low - slack, high + slack
+        elif low == high:
+            low, high = low - 1.0, high + 1.0
         elif margin:
             slack = (high - low) * 0.06
             low, high = (low if low == 0 else low - slack), high + slack

@@ -290,7 +290,8 @@ def test_rules_have_unique_ids_and_remedies() -> None:
 
 def operator_findings(*entries: tuple[str, str, str, str, dict[str, str], float]) -> AcceleratorAssessment:
     """A chip whose checks failed: requirement, check, measure, use, labels and value of each."""
-    found, pieces = [], {}
+    found: list[Finding] = []
+    pieces: dict[str, Evidence] = {}
     for requirement, check, measure, use, labels, value in entries:
         found.append(failed(requirement, check, measure, labels=labels, value=value, use=Use(use)))
         piece = pieces.get(check, Evidence(check, Status.MEASURED))

@@ -75,6 +75,7 @@ def test_lines_of_a_chart_keep_their_order_and_gaps() -> None:
     assert chart is not None
     assert [line.name for line in chart.lines] == ["a"]
     assert chart.lines[0].path.count("M") == 2  # a gap is no line through it
+    assert chart.notes == ("a: not finite, or missing, at x 2, 1 of 3 points", "empty: not finite, or missing, at x 1, 1 of 1 points")
     (_, low), (_, high) = chart.lines[0].dots
     assert low > high > chart.rules[0].at  # y grows downwards on a screen
     assert [mark.text for mark in chart.marks] == ["throttled"]
@@ -97,6 +98,12 @@ def test_axes_have_round_ticks_whatever_the_values(values: list[float], log: boo
     for x, y in chart.lines[0].dots:
         assert chart.left <= x <= chart.right
         assert chart.top <= y <= chart.bottom
+
+
+def test_ticks_of_nearly_equal_values_differ() -> None:
+    chart = charts.line_chart("t", [charts.Series("a", [(1, 5.08201), (2, 5.08202)])], x_label="", y_label="")
+    assert chart is not None
+    assert len({tick.text for tick in chart.y_ticks}) == len(chart.y_ticks) >= 2
 
 
 def test_many_points_are_thinned_and_no_spike_is_lost() -> None:

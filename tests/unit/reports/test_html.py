@@ -200,3 +200,14 @@ def test_it_is_one_of_the_formats() -> None:
 def test_the_page_is_as_it_was(tmp_path: Path) -> None:
     """`python -m tests.goldens` writes it anew, for a change on purpose."""
     assert goldens.page(tmp_path) == (goldens.FOLDER / "report.html").read_text()
+
+
+def test_one_requirement_is_one_point_however_many_accelerators_say_it_differently() -> None:
+    items = [
+        build.accelerator((build.failed("norms", reason=f"rank {number} is off"),), facts_=build.facts(f"npu:{number}"))
+        for number in range(2, 9)
+    ]
+    text = " ".join(Page(render("html", build.assessment(*items))).text.split())
+    assert "Blockers (1)" in text
+    assert text.partition("Details")[0].count("is off") == 3
+    assert "and 4 more like these, in the tables below" in text
