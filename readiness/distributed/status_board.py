@@ -25,7 +25,9 @@ _SLOT_BYTES = _COUNT.size + _NUMBER.size
 _HEARTBEAT = struct.Struct("<d")
 _HEARTBEAT_AT = _MARK.size + 2 * _SLOT_BYTES
 _RECORD_BYTES = _HEARTBEAT_AT + _HEARTBEAT.size
-_POLL_S = 0.0005
+#: How often a rank that waits looks for the others: after a long wait seldom, since hundreds of ranks may rest on one host's
+#: cores, and never so late that it matters beside the time it has waited.
+_POLL_S, _SLOWEST_POLL_S, _POLL_SHARE = 0.0005, 0.004, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class StatusBoard:
 
         Raises TimeoutError after `within_s`; after that no exchange of these ranks can succeed any more.
         """
-        until = time.monotonic() + within_s
+        began = time.monotonic()
         self._exchanged += 1
         slot = _MARK.size + self._exchanged % 2 * _SLOT_BYTES
         # The number before its count: who sees the count must not find the number of two turns ago.
@@ -115,9 +117,10 @@ class StatusBoard:
         for other in range(self.ranks):
             place = other * _RECORD_BYTES + slot
             while _COUNT.unpack_from(self._memory, place)[0] < self._exchanged:
-                if time.monotonic() > until:
+                waited_s = time.monotonic() - began
+                if waited_s > within_s:
                     raise TimeoutError(f"rank {other} did not arrive within {within_s:g} s")
-                time.sleep(_POLL_S)
+                time.sleep(min(max(_POLL_S, _POLL_SHARE * waited_s), _SLOWEST_POLL_S))
             numbers.append(_NUMBER.unpack_from(self._memory, place + _COUNT.size)[0])
         return tuple(numbers)
 
