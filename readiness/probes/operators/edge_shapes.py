@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from readiness.probes.operators.known_defects import ONE_FEATURE
-from readiness.probes.operators.samples import Sample
+from readiness.probes.operators.known_defects import CONTRIBUTIONS, ONE_FEATURE
+from readiness.probes.operators.rotation import USUAL, Rotation
+from readiness.probes.operators.samples import Incoming, Sample
 
 #: One over a multiple of 128, and so of 64, 16 and 8; and one under one of 16.
 EDGE, BELOW = 129, 15
@@ -44,6 +45,7 @@ class InputFactory:
 
     dtype: torch.dtype
     gradients: bool
+    rotation: Rotation = USUAL
 
     def numbers(self, *shape: int) -> torch.Tensor:
         """Return standard normal values, or integers from -9 to 9, or booleans."""
@@ -85,6 +87,7 @@ class InputFactory:
 #: Positional arguments, and keyword arguments as a dictionary at their end.
 Calls = Iterator[tuple[str, tuple[Any, ...]]]
 EXTREME, ARGUMENTS, WIDTHS = "on extreme whole numbers", "with arguments on sizes one over a tile", "on rows of {} values"
+BEYOND_HALF = "on values whose sum leaves float16"
 SCALAR, TIES, MIDDLE = "with a single number of another dtype", "on equal values in a stable order", "on {} elements"
 EMPTY, TAIL, MANY, LONG = "on no elements", "on sizes one over a tile", f"on {ROWS} rows", f"on sums of {DEEP} products"
 
@@ -285,31 +288,31 @@ def _with_single_number(factory: InputFactory) -> Calls:
 def _wide_rows(factory: InputFactory) -> Calls:
     """Yield rows of a model's width, one of which the seed chooses: kernels are tuned for each."""
     if factory.dtype.is_floating_point:
-        for width in (768, _drawn(MODEL_WIDTHS)):
+        for width in (768, factory.rotation.width):
             yield WIDTHS.format(width), (factory.numbers(3, width),)
 
 
 def _wide_rows_of_two(factory: InputFactory) -> Calls:
     if factory.dtype.is_floating_point:
-        for width in (768, _drawn(MODEL_WIDTHS)):
+        for width in (768, factory.rotation.width):
             yield WIDTHS.format(width), (factory.numbers(3, width), factory.positive(3, width))
 
 
 def _wide_rows_along(factory: InputFactory) -> Calls:
     if factory.dtype.is_floating_point:
-        for width in (768, _drawn(MODEL_WIDTHS)):
+        for width in (768, factory.rotation.width):
             yield WIDTHS.format(width), (factory.numbers(3, width), -1)
 
 
 def _wide_rows_normed(factory: InputFactory) -> Calls:
-    for width in (768, _drawn(MODEL_WIDTHS)):
+    for width in (768, factory.rotation.width):
         yield WIDTHS.format(width), (factory.numbers(3, width), (width,), factory.positive(width), {"eps": 1e-5})
     large = 1e4 if factory.dtype is torch.float16 else 1e6
     yield ONE_FEATURE, (factory.numbers(5, 1) * large, (1,), factory.positive(1), {"eps": 1e-5})
 
 
 def _wide_products(factory: InputFactory) -> Calls:
-    width = _drawn(MODEL_WIDTHS)
+    width = factory.rotation.width
     yield WIDTHS.format(width), (factory.numbers(3, width), factory.numbers(5, width), factory.numbers(5))
 
 
@@ -409,35 +412,87 @@ def _long_lists(count: int) -> Callable[[InputFactory], Calls]:
 
 def _middle(factory: InputFactory) -> Calls:
     """Return a size beyond a power of two at which a kernel may split its work; the seed chooses it."""
-    length = _drawn((8_193, 16_411, 32_771, 65_539, 131_101, 262_147))
+    length = factory.rotation.middle_length
     yield MIDDLE.format(length), (factory.positive(length),)
 
 
 def _sorted_middle(factory: InputFactory) -> Calls:
-    """Yield as many values as a sort by blocks takes, along either dimension."""
+    """Yield 2^22 values in one of several shapes, more than a sort by blocks takes at once."""
     if factory.dtype is torch.float32:
-        shape = (70_001, 3) if _drawn((0, 1)) else (3, 70_001)
-        yield MIDDLE.format(210_003), (factory.numbers(*shape).detach(), shape.index(70_001))
+        shape, dimension = factory.rotation.sort
+        yield MIDDLE.format(f"{'x'.join(map(str, shape))}"), (factory.numbers(*shape).detach(), dimension)
 
 
-def _many_to_one(factory: InputFactory) -> Calls:
+def _rows_added(factory: InputFactory) -> Calls:
     """Yield more contributions to one row than 16 bits can count."""
     if factory.dtype.is_floating_point:
-        yield "with 600 contributions to one row", (
-            factory.numbers(3, 5), 0, torch.zeros(600, dtype=torch.int64), factory.positive(600, 5)
-        )  # fmt: skip
+        yield CONTRIBUTIONS, (factory.numbers(3, 5), 0, torch.zeros(600, dtype=torch.int64), factory.positive(600, 5))
+
+
+def _elements_added(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        places = torch.zeros(600, 5, dtype=torch.int64)
+        yield CONTRIBUTIONS, (factory.numbers(3, 5), 0, places, factory.positive(600, 5))
+
+
+def _values_put(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        yield CONTRIBUTIONS, (factory.numbers(3, 5), torch.zeros(600, dtype=torch.int64), factory.positive(600, 5))
+
+
+def _row_looked_up(factory: InputFactory) -> Calls:
+    """Yield calls whose gradient adds up as many: a token that occurs 600 times in a batch."""
+    if factory.dtype.is_floating_point:
+        yield CONTRIBUTIONS, (factory.numbers(3, 5), torch.zeros(600, dtype=torch.int64))
+
+
+def _row_selected(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        yield CONTRIBUTIONS, (factory.numbers(3, 5), 0, torch.zeros(600, dtype=torch.int64))
+
+
+def _elements_gathered(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        yield CONTRIBUTIONS, (factory.numbers(3, 5), 0, torch.zeros(600, 5, dtype=torch.int64))
+
+
+def _row_expanded(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        yield CONTRIBUTIONS, (factory.numbers(1, 5), (600, 5))
+
+
+def _beyond_half(*further: Any) -> Callable[[InputFactory], Calls]:
+    """Yield values whose sum, or sum of squares, leaves float16, and whose result does not."""
+
+    def calls(factory: InputFactory) -> Calls:
+        if factory.dtype.is_floating_point:
+            with torch.no_grad():
+                values = factory.positive(3, 1_031) * 300
+            yield BEYOND_HALF, (values.detach().requires_grad_(factory.gradients), *further)
+
+    return calls
+
+
+def _products_beyond_half(factory: InputFactory) -> Calls:
+    """Yield sums of products that leave float16 on the way and come back: what matters is what is added up in."""
+    if factory.dtype.is_floating_point:
+        left = torch.full((3, 40), 300.0)
+        right = torch.full((40, 5), 299.0)
+        left[:, 20:] *= -1
+        left += torch.randint(0, 8, left.shape)
+        yield BEYOND_HALF, tuple(tensor.to(factory.dtype).requires_grad_(factory.gradients) for tensor in (left, right))
+
+
+def _grouped_by_one(factory: InputFactory) -> Calls:
+    """Yield groups of a single value, which are normalised to 0."""
+    large = 1e3 if factory.dtype is torch.float16 else 1e6
+    values = (factory.numbers(5, 4) * large).detach().requires_grad_(factory.gradients)
+    yield ONE_FEATURE, (values, 4, factory.positive(4), factory.numbers(4))
 
 
 def _whole(factory: InputFactory) -> bool:
     return not (factory.dtype.is_floating_point or factory.dtype.is_complex or factory.dtype is torch.bool)
 
-
-def _drawn(choices: tuple[int, ...]) -> int:
-    return choices[int(torch.randint(0, len(choices), ()))]
-
-
-#: Hidden and intermediate sizes of published language models.
-MODEL_WIDTHS = (512, 576, 896, 1024, 1152, 1408, 1536, 1792, 2048, 2304, 2560, 2880, 3072, 3584, 4096, 5120)
 
 _FURTHER: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
     _unary_extremes: (
@@ -491,7 +546,18 @@ _FURTHER: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
     _long_lists(3): ("_foreach_addcdiv", "_foreach_addcmul", "_foreach_lerp"),
     _middle: ("all", "amax", "any", "argmax", "max.reduction_no_dim", "mean", "nonzero", "prod", "std", "sum", "var"),
     _sorted_middle: ("sort",),
-    _many_to_one: ("index_add",),
+    _rows_added: ("index_add",),
+    _elements_added: ("scatter_add",),
+    _values_put: ("index_put_.accumulate",),
+    _row_looked_up: ("nn.functional.embedding", "__getitem__"),
+    _row_selected: ("index_select",),
+    _elements_gathered: ("gather",),
+    _row_expanded: ("expand",),
+    _beyond_half(): ("mean", "linalg.vector_norm", "std", "var"),
+    _beyond_half(-1): ("softmax", "log_softmax"),
+    _beyond_half((1_031,)): ("nn.functional.layer_norm", "nn.functional.rms_norm"),
+    _products_beyond_half: ("mm", "matmul"),
+    _grouped_by_one: ("nn.functional.group_norm",),
 }  # fmt: skip
 
 _MAKERS: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
@@ -533,9 +599,9 @@ def has(name: str) -> bool:
     return name in _BY_NAME
 
 
-def of(name: str, dtype: torch.dtype, *, gradients: bool) -> Iterator[Sample]:
+def of(name: str, dtype: torch.dtype, rotation: Rotation = USUAL, *, gradients: bool) -> Iterator[Sample]:
     """Yield the calls of this operator in these sizes, if it is in the table. Draws from PyTorch's own generator."""
-    factory = InputFactory(dtype, gradients)
+    factory = InputFactory(dtype, gradients, rotation)
     for label, given in (call for maker in _BY_NAME.get(name, ()) for call in maker(factory)):
         *arguments, last = given
         named = isinstance(last, dict)
@@ -543,5 +609,7 @@ def of(name: str, dtype: torch.dtype, *, gradients: bool) -> Iterator[Sample]:
         if label == MANY and dtype.is_floating_point and dtype.itemsize == 2:
             leniency = _LENIENCY_NARROW
         yield Sample(
-            tuple(arguments if named else given), last if named else {}, EdgeSample(), label=label, leniency=leniency
-        )
+            tuple(arguments if named else given), last if named else {}, EdgeSample(), label=label, leniency=leniency,
+            # Contributions of both signs would cancel before there are many.
+            incoming=Incoming.EXPANDED if label == CONTRIBUTIONS else Incoming.DENSE,
+        )  # fmt: skip

@@ -25,6 +25,8 @@ FORGIVING = {
     "UNORDERED": "come in no defined order: shape, dtype, finite, and the same again",
     "NO_VIEWS": "ask for dense inputs at multiples of 16: not tried on views",
     "SHRINKS": "subtract nearly the same from their argument: held to the size of the argument",
+    "LOSES_TAILS": "make their tail of one plus what is nearly -1: each element is held to the size of its argument",
+    "NO_QUOTIENTS": "have a gradient that is no limit of differences, by definition: not held against difference quotients",
     "NORMALISES": "of up to 16 values that are nearly equal, digits are lost in proportion to what they have in common",
     "ILL_CONDITIONED": "lose more digits than rounding explains, by PyTorch's own formulas: so many times more is forgiven",
     "KEEP_LOGARITHMS": "keep logarithms of sums in float32: four times more is forgiven there",

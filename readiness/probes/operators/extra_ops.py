@@ -18,8 +18,6 @@ from readiness.probes.operators.edge_shapes import Calls, InputFactory
 from readiness.probes.operators.outcomes import NotClaimedError
 
 FLOATS = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
-#: In float16 squares of small gradients vanish: nobody keeps parameters in it.
-_STEPPED = FLOATS - {torch.float16}
 Tensors = list[torch.Tensor]
 
 _UNARY = (
@@ -36,6 +34,8 @@ _BACKENDS = {
 _NO_BACKEND = re.compile(r"no (viable|available) (backend|kernel)", re.IGNORECASE)
 #: Numbers drawn where their distribution is looked at.
 _DRAWN = 20_000
+#: Tokens of a large vocabulary, and rows that are drawn from once.
+_TOKENS, _ROWS = 2**17, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ def operators() -> Iterator[Operator]:
     yield Operator("unpack", _unpacked, _some_packed, frozenset({torch.int64, torch.int32, torch.uint8}))
     yield Operator("_assert_async", _assert, _one, frozenset({torch.float32}), aten_name="_assert_async")
     yield Operator("exponential.statistics", _exponential, _one, frozenset({torch.float32}), aten_name="exponential")
+    yield Operator("multinomial.vocabulary", _vocabulary, _one, FLOATS, aten_name="multinomial")
     for function in (_multinomial, _dropout, _normal, _bernoulli):
         name = function.__name__.strip("_")
         yield Operator(f"{name}.statistics", function, _one, aten_name=name)
@@ -156,14 +157,16 @@ def _optimizers() -> Iterator[Operator]:
     for name, (kind, options) in kinds.items():
         for way in ("fused", "foreach"):
             step = partial(_step, partial(kind, **options, **{way: True}), False)
-            yield Operator(f"optim.{name}.{way}", step, _some_parameters, _STEPPED, aten_name=f"_{way}_{name.lower()}")
+            yield Operator(f"optim.{name}.{way}", step, _some_parameters, aten_name=f"_{way}_{name.lower()}")
         step = partial(_step, partial(kind, **options, fused=True), True)
-        yield Operator(f"optim.{name}.fused.found_inf", step, _some_parameters, _STEPPED, aten_name=f"_fused_{name.lower()}")
+        yield Operator(f"optim.{name}.fused.found_inf", step, _some_parameters, aten_name=f"_fused_{name.lower()}")
 
 
 def _some_parameters(factory: InputFactory) -> Calls:
     shapes = ((5, 3), (129,), (17, 9))
-    yield "", ([factory.numbers(*shape) for shape in shapes], [factory.numbers(*shape) for shape in shapes])
+    # In float16 squares of small gradients vanish, and what is divided by them: gradients are of a size of one there.
+    gradients = factory.positive if factory.dtype is torch.float16 else factory.numbers
+    yield "", ([factory.numbers(*shape) for shape in shapes], [gradients(*shape) for shape in shapes])
 
 
 def _step(kind: Callable[..., torch.optim.Optimizer], overflow: bool, values: Tensors, gradients: Tensors) -> Tensors:
@@ -295,6 +298,24 @@ def _multinomial(values: torch.Tensor) -> torch.Tensor:
     inside = bool((drawn >= 0).all()) and bool((drawn < 5).all())
     right = [inside, float(shares[0]) == 0, float(shares[3]) == 0, _within(shares[1], 0.25, 0.433, torch.float32)]
     return torch.tensor([*right, _within(shares[2], 0.5, 0.5, torch.float32)], device=values.device)
+
+
+def _vocabulary(values: torch.Tensor) -> torch.Tensor:
+    """Check draws from as many tokens as models have: all parts are reached alike, and nothing of weight 0.
+
+    A sum of weights that stalls at a few thousand never comes to the tail. Many draws of one distribution, then one of each
+    of some rows, which is another algorithm.
+    """
+    weights = torch.zeros(_TOKENS, dtype=values.dtype, device=values.device)
+    weights[::2] = 2 / _TOKENS
+    drawn = torch.multinomial(weights, _DRAWN, replacement=True).cpu()
+    quarters = torch.bincount(drawn.clamp(0, _TOKENS - 1) // (_TOKENS // 4), minlength=4).double() / _DRAWN
+    rows = torch.zeros(_ROWS, _TOKENS, dtype=values.dtype, device=values.device)
+    rows[:, 0], rows[:, -1] = 0.5, 0.5
+    once = torch.multinomial(rows, 1).cpu()
+    right = [bool((drawn % 2 == 0).all()) and bool((drawn >= 0).all()) and bool((drawn < _TOKENS).all())]
+    right += [_within(share, 0.25, 0.433, torch.float32) for share in quarters]
+    return torch.tensor([*right, bool(((once == 0) | (once == _TOKENS - 1)).all())], device=values.device)
 
 
 def _dropout(values: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,10 @@ PARTS = "as the sum of two parts"
 INTO_OTHER_MEMORY = "with memory to write to that lies otherwise"
 INTO_STRIDED_MEMORY = "with strided memory to write to"
 ONE_FEATURE, FEW = "on rows of one value", "on few elements"
+AT_VALUES, BESIDE_WHOLE = "at knees and extremes", "on whole numbers beside floats"
+CONTRIBUTIONS = "with 600 contributions to one row"
+ON_ALL_THREADS = "on all threads"
+AT_KNOWN_VALUES, DIFFERENCES = "at values that mpmath knows", "against a difference quotient"
 _PYTORCH = "https://github.com/pytorch/pytorch/issues/"
 
 
@@ -97,7 +101,7 @@ KNOWN = (
         where=(INTO_STRIDED_MEMORY,),
     ),
     KnownDefect(
-        frozenset({"nn.functional.layer_norm"}), "rows of one value are not normalised to zero", _PYTORCH + "188375",
+        frozenset({"nn.functional.group_norm", "nn.functional.layer_norm"}), "rows of one value are not normalised to zero", _PYTORCH + "188375",
         "2.6.0, 2.13.0", where=(ONE_FEATURE,),
     ),
     KnownDefect(
@@ -112,7 +116,54 @@ KNOWN = (
     ),
     KnownDefect(
         frozenset({"special.ndtr"}), "loses the lower tail, as one plus an error function that is nearly -1",
-        _PYTORCH + "192295", "2.13.0", where=(FEW,), everywhere=True,
+        _PYTORCH + "192295", "2.13.0", where=(FEW, AT_VALUES, AT_KNOWN_VALUES), everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"__getitem__", "index_put_.accumulate", "nn.functional.embedding"}),
+        "adds up in 16 bits: of more than 256 contributions to one row the rest is lost in bfloat16", "", "2.13.0",
+        where=(CONTRIBUTIONS,), dtypes=_SIXTEEN,
+    ),
+    KnownDefect(
+        frozenset({"multinomial.vocabulary"}), "draws tokens of weight 0 now and then", _PYTORCH + "192812", "2.6.0, 2.13.0",
+        where=None, dtypes=frozenset({"float16"}),
+    ),
+    KnownDefect(
+        frozenset({"special.zeta"}), "gives NaN where the first argument is infinite, instead of the limit 0",
+        _PYTORCH + "138464", "2.13.0", where=(AT_KNOWN_VALUES,), everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"i0", "special.i1", "special.modified_bessel_i0", "special.modified_bessel_i1"}),
+        "overflow where the exponential function does, before they would themselves", _PYTORCH + "192293", "2.13.0",
+        where=(AT_VALUES,), everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"igammac"}), "loses digits for a small first argument, as one minus what is nearly one", "", "2.13.0",
+        where=(AT_VALUES, BESIDE_WHOLE), everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"ldexp"}), "the gradient is 0 for negative whole exponents, whose power of two is taken in whole numbers",
+        _PYTORCH + "187460", "2.13.0", where=(DIFFERENCES,), phase=Phase.BACKWARD, everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"polar"}), "the gradient of the absolute value is 0 at 0, and the function changes", "", "2.13.0",
+        where=(DIFFERENCES,), phase=Phase.BACKWARD, everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"ldexp"}), "gives NaN for 0 times a power of two that leaves the range", _PYTORCH + "153069", "2.13.0",
+        where=(AT_VALUES, BESIDE_WHOLE), dtypes=_SIXTEEN, everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"nn.functional.softshrink"}), "the gradient at 0 is 0 where the threshold is 0, and the function changes",
+        "", "2.13.0", where=(DIFFERENCES,), phase=Phase.BACKWARD, everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"special.log_ndtr"}), "the gradient of the far tail has three digits in float32", "", "2.13.0",
+        where=(AT_VALUES,), phase=Phase.BACKWARD, everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"special.bessel_j0", "special.bessel_j1", "special.bessel_y0", "special.bessel_y1"}),
+        "have the digits of float32 in float64", "", "2.13.0", where=(AT_KNOWN_VALUES,), dtypes=frozenset({"float64"}),
+        everywhere=True,
     ),
     KnownDefect(
         frozenset({"logsumexp"}), "adds up in float16, which leaves its range over more than 65,504 equal elements", "",

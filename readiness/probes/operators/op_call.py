@@ -65,14 +65,14 @@ class OpCaller:
         roots = [out for out in comparable if isinstance(out, torch.Tensor) and out.requires_grad]
         found: tuple[torch.Tensor | None, ...] = ()
         if backward := bool(gradients and inputs and roots):
-            cotangents = [_laid_out(self._cotangent(position, root), given.incoming) for position, root in enumerate(roots)]
+            cotangents = [_laid_out(self.cotangent(position, root), given.incoming) for position, root in enumerate(roots)]
             if move is not None:
                 cotangents = [move(cotangent) for cotangent in cotangents]
             enter(Phase.BACKWARD)
             found = torch.autograd.grad(roots, inputs, cotangents, allow_unused=True)
         return CallResult(outputs, comparable, list(found), backward)
 
-    def _cotangent(self, position: int, root: torch.Tensor) -> torch.Tensor:
+    def cotangent(self, position: int, root: torch.Tensor) -> torch.Tensor:
         """Return standard normal values in the dtype and on the device of `root`, the same at every call.
 
         They are rounded to the dtype under test and to the dtype that the root has in it, so that the float64 reference

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,8 @@ from readiness.probes.operators.layouts import Layout
 from readiness.probes.operators.op_call import CPU, CallResult, OpCaller
 from readiness.probes.operators.op_entry import Entry
 from readiness.probes.operators.outcomes import FailedError, Outcome, Phase, failed
+from readiness.probes.operators.rotation import USUAL as USUAL_ROTATION
+from readiness.probes.operators.rotation import Rotation
 from readiness.probes.operators.samples import Convert, Sample
 
 #: So many errors of one operator may still be on their way.
@@ -36,9 +38,10 @@ class OpTrial:
     """Trial of one operator in one dtype on one device.
 
     `enter` is called with each phase, and with what is special about the call, before it begins. `place` converts inputs
-    for a layout and a device; `reference` is called in float64 in place of the operator. `fallbacks` collects warnings that
+    for a layout and a device; `reference` is called in float64 in place of the operator; `rotation` is what the seed chose for this run. `fallbacks` collects warnings that
     something ran on the host, `nondeterministic` calls that differed from the same ones before: the outcome, unless
-    something worse is found. `known` collects defects of PyTorch's own that it showed. `forward_s` and `backward_s` are what
+    something worse is found. `known` collects defects of PyTorch's own that it showed, `doubts` what its float64 reference
+    gets wrong and nobody knew. `forward_s` and `backward_s` are what
     the last call on the device took.
     """
 
@@ -49,9 +52,11 @@ class OpTrial:
     strictness: Strictness = USUAL
     place: Callable[[Layout, torch.device], Convert] = layouts.in_layout
     reference: Callable[..., Any] | None = None
+    rotation: Rotation = USUAL_ROTATION
     fallbacks: list[tuple[Phase, str, str]] = field(default_factory=list)
     nondeterministic: list[FailedError] = field(default_factory=list)
     known: list[tuple[KnownDefect, FailedError]] = field(default_factory=list)
+    doubts: list[FailedError] = field(default_factory=list)
     forward_s: float = 0.0
     backward_s: float = 0.0
     caller: OpCaller = field(init=False)
@@ -82,7 +87,7 @@ class OpTrial:
         device = self.accelerator.device
         try:
             given = sample.converted(self.place(layout, device), device)
-            with cpu_fallback.watched(lambda warning: self.fallbacks.append((phase, where, warning))):
+            with cpu_fallback.watched(lambda warning: self.fallbacks.append((phase, where, warning))), _threads(sample.threads):
                 called = self.caller.call(given, gradients, enter)
                 self.accelerator.synchronize()
         except Exception as problem:
@@ -129,6 +134,14 @@ class OpTrial:
             raise failure
         self.known.append((known, failure))
 
+    def doubt(self, failure: FailedError) -> None:
+        """Record what the float64 reference gets wrong: a known defect of PyTorch's, or one that nobody knew."""
+        known = known_defects.excusing(self.accelerator, self.entry, self.dtype, failure)
+        if known is None:
+            self.doubts.append(failure)
+        else:
+            self.known.append((known, failure))
+
     def host_work_reason(self, sample: Sample) -> str | None:
         """Return why a forward call was computed on the host, according to the profiler; None if unknown."""
         place = self.place(Layout.CONTIGUOUS, self.accelerator.device)
@@ -145,6 +158,19 @@ class OpTrial:
             with contextlib.suppress(Exception):  # the operator has failed already
                 self.accelerator.synchronize()
                 return
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let the host's kernels use so many threads; one is what they have anyway, and what references are computed on."""
+    if count == 1:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(1)
 
 
 def _unannounced(phase: Phase) -> None:

@@ -13,13 +13,17 @@ from readiness.accelerators.base import Accelerator
 from readiness.numerics import USUAL, Strictness
 from readiness.numerics.unsupported import describe
 from readiness.probes.operators import (
+    chosen_values,
+    difference_quotients,
     edge_shapes,
     forward_mode,
     kernel_provenance,
     layouts,
     op_semantics,
     relations,
+    rotation,
     sample_variants,
+    threaded,
 )
 from readiness.probes.operators.kernel_provenance import Provenance, Recorder
 from readiness.probes.operators.layouts import Layout
@@ -35,6 +39,8 @@ _SPARE = 4
 
 #: Whose kernels ran, by operator and whether backward too: the same in every dtype, so each process asks once.
 Provenances = dict[tuple[str, bool], tuple[Provenance, str]]
+#: What is wrong about an operator's reference gradient: the same in every dtype, so each process asks once.
+Refuted = dict[str, list[FailedError]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +59,20 @@ class OpInfoTrials:
         self._accelerator, self._enter, self._options = accelerator, enter, options
         self._provenances: Provenances = {}
         self._sample_cache = SampleCache()
+        self._refuted: Refuted = {}
+        self._rotation = rotation.of(accelerator)
 
     def run(
         self, entry: Entry, dtype: torch.dtype, *, full_variants: bool, gradients: bool = True, offsets: bool = True
     ) -> SweepResult:
         """Try an operator in one dtype, with `full_variants` (what no dtype changes) and inputs at `offsets`."""
         options = self._options
-        common = OpTrial(self._accelerator, entry, dtype, self._enter, options.strictness)
-        trial = OpInfoTrial(common, self._sample_cache, self._provenances, offsets)
+        common = OpTrial(
+            self._accelerator, entry, dtype, self._enter, options.strictness, rotation=self._rotation
+        )
+        trial = OpInfoTrial(common, self._sample_cache, self._provenances, self._refuted, offsets)
         result = trial.run(options.samples, full_variants=full_variants, gradients=gradients)
-        result = replace(result, known=_known_defects(common))
+        result = _with_findings(common, result)
         if options.forward_mode and gradients and result.outcome is not Outcome.UNJUDGED:
             return forward_mode.judged(common, lambda: trial.drawn(True)[0], result)
         return result
@@ -75,6 +85,7 @@ class OpInfoTrial:
     trial: OpTrial
     sample_cache: SampleCache = field(default_factory=SampleCache)
     provenances: Provenances = field(default_factory=dict)
+    refuted: Refuted = field(default_factory=dict)
     offsets: bool = True
 
     @property
@@ -102,8 +113,14 @@ class OpInfoTrial:
                 backward |= called.backward
             if full_variants:
                 self._check_variants(drawn, differentiate)
+                self._check_threads(differentiate)
             for broken in relations.broken(self.trial, drawn, differentiate, everything=full_variants):
                 self.trial.excuse(broken)
+            if self.trial.dtype.is_floating_point and relations.judges(self.trial):
+                for broken in chosen_values.broken(self.trial, drawn, differentiate):
+                    self.trial.excuse(broken)
+            if differentiate:
+                self._check_reference(drawn)
             self.trial.accelerator.synchronize()
         except FailedError as failure:
             self.trial.flush_async_errors()
@@ -160,7 +177,7 @@ class OpInfoTrial:
     def _check_variants(self, drawn: Sequence[Sample], gradients: bool) -> None:
         """Check variants of the calls. Raises FailedError."""
         torch.default_generator.manual_seed(self.trial.caller.seed)
-        sizes = edge_shapes.of(self._entry.name, self.trial.dtype, gradients=gradients)
+        sizes = edge_shapes.of(self._entry.name, self.trial.dtype, self.trial.rotation, gradients=gradients)
         for sample in (*sample_variants.further(self._entry, self.trial.dtype, drawn, drawn[0]), *sizes):
             oracle = self._oracle(sample, gradients)
             try:
@@ -170,6 +187,29 @@ class OpInfoTrial:
                 if failure.outcome is Outcome.UNJUDGED or not oracle.cpu_agrees():
                     continue
                 self.trial.excuse(failure)
+
+    def _check_threads(self, gradients: bool) -> None:
+        """Check the call on all threads of the host, some times over, if the seed chose this operator. Raises FailedError."""
+        if self._entry.name not in self.trial.rotation.threaded or not threaded.available():
+            return
+        for sample in threaded.of(self._entry.name, self.trial.dtype, gradients=gradients):
+            oracle = OpOracle(self.trial, sample, gradients, [])
+            try:
+                called = oracle.check()
+                for _ in range(threaded.REPETITIONS):
+                    oracle.repeat(called)
+            except FailedError as failure:
+                self.trial.excuse(failure)
+
+    def _check_reference(self, drawn: Sequence[Sample]) -> None:
+        """Hold the reference's gradients against difference quotients. Raises FailedError where the CPU itself is tried."""
+        if self._entry.name not in self.refuted:
+            self.refuted[self._entry.name] = list(difference_quotients.refuted(self.trial, drawn))
+        for failure in self.refuted[self._entry.name]:
+            if self.trial.on_cpu:
+                self.trial.excuse(failure)  # what it gave was held to be right for agreeing with that
+            else:
+                self.trial.doubt(failure)
 
     def _clean(self, sample: Sample, backward: bool) -> SweepResult:
         """Return the result of a right and repeatable operator, with the provenance of its kernels."""
@@ -231,10 +271,19 @@ def _failed(failure: FailedError, backward: bool) -> SweepResult:
     return SweepResult(failure.outcome, failure.phase, failure.detail, backward, failure.where, failure.raised)
 
 
-def _known_defects(trial: OpTrial) -> str:
-    """Return the known defects that the trial showed, each once, with the circumstance."""
-    texts = (f"{', '.join(filter(None, (failure.phase, failure.where)))}: {known}" for known, failure in trial.known)
-    return "; ".join(dict.fromkeys(texts))
+def _with_findings(trial: OpTrial, result: SweepResult) -> SweepResult:
+    """Add the known defects that the trial showed, and what is wrong about the reference, each once, with the circumstance."""
+    texts = [f"{_circumstance(failure)}: {known}" for known, failure in trial.known]
+    texts += [f"{_circumstance(failure)}: the reference itself is wrong: {failure}" for failure in trial.doubts]
+    gradient = next((str(failure) for failure in trial.doubts if failure.phase is Phase.BACKWARD), "")
+    return replace(
+        result, known="; ".join(dict.fromkeys(texts)), unjudged_backward=gradient,
+        backward=result.backward and (not gradient or not result.outcome.right),
+    )  # fmt: skip
+
+
+def _circumstance(failure: FailedError) -> str:
+    return ", ".join(filter(None, (failure.phase, failure.where)))
 
 
 def unjudged(entry: Entry, dtype: torch.dtype, reason: str) -> SweepResult:

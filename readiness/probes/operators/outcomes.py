@@ -81,12 +81,14 @@ class SweepResult(Result):
 
     `forward_mode` says whether derivatives along a direction are right too, None where nobody asked or they cannot be
     judged: like `refused_offset` it is no part of the outcome. `known` tells of known defects of PyTorch's own that it
-    showed where PyTorch's own kernels compute: they are no part of the outcome either.
+    showed where PyTorch's own kernels compute: they are no part of the outcome either. `unjudged_backward` says why its
+    gradient could not be judged although it has one: the reference's own is wrong.
     """
 
     forward_mode: bool | None = None
     forward_mode_detail: str = ""
     known: str = ""
+    unjudged_backward: str = ""
 
 
 class FailedError(Exception):

@@ -11,12 +11,11 @@ import torch
 
 from readiness.probes.operators import op_semantics
 from readiness.probes.operators.edge_shapes import EdgeSample, InputFactory
+from readiness.probes.operators.rotation import USUAL, Rotation
 from readiness.probes.operators.samples import Sample
 
 #: Rows and columns that no tile divides.
 ROWS, WIDTH = 37, 19
-#: Elements of a long sum, one of which the seed chooses: past the sizes at which kernels split their work.
-LENGTHS = (4_099, 32_771, 65_539, 131_101)
 #: Another order of summation, or another kernel for another number of rows.
 _LENIENCY, _LENIENCY_NARROW = 4.0, 4.0
 
@@ -193,7 +192,9 @@ _ROWWISE: dict[Callable[[InputFactory], Given], tuple[str, ...]] = {
 _BY_NAME = {name: maker for maker, names in _ROWWISE.items() for name in names}
 
 
-def of(name: str, dtype: torch.dtype, gradients: bool, seed: int) -> Iterator[Case]:
+def of(
+    name: str, dtype: torch.dtype, gradients: bool, seed: int, rotation: Rotation = USUAL
+) -> Iterator[Case]:
     """Return the calls of this operator in this dtype, the same for the same seed."""
     if not dtype.is_floating_point and dtype is not torch.int64:
         return
@@ -208,7 +209,7 @@ def of(name: str, dtype: torch.dtype, gradients: bool, seed: int) -> Iterator[Ca
         sample = Sample(arguments, keywords, EdgeSample())
         yield Case("rows", sample, frozenset(positions), leniency=_LENIENCY_NARROW if narrow else _LENIENCY)
     if name in _SUMS and dtype.is_floating_point:
-        yield from _SUMS[name](InputFactory(dtype, False), LENGTHS[seed % len(LENGTHS)])
+        yield from _SUMS[name](InputFactory(dtype, False), rotation.sum_length)
 
 
 def _part(sample: Sample, *arguments: Any) -> Sample:

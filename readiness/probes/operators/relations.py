@@ -30,9 +30,6 @@ from readiness.probes.operators.samples import Sample
 REPEATED = 67
 #: Tried in every run: what vector code and scalar code decide by comparison, or overflow at.
 ALWAYS = (math.nan, math.inf, -math.inf, -0.0, 3.0, 88.8)
-#: Of these some are chosen by the seed.
-SOMETIMES = (0.0, 1.0, -1.0, -3.0, 6.0, 0.5, -0.5, -88.8, 20.5, 1e-6, 1e-30, 11.5, -11.5, 709.0, 2.0**24 + 2)
-_CHOSEN = 3
 #: Outputs and gradients, on the host.
 _Results = tuple[list[torch.Tensor], list[torch.Tensor | None]]
 #: Whole vectors and the rest may round elementary functions otherwise: 9 roundings at most on the CPU, special.i0e apart,
@@ -50,7 +47,7 @@ def broken(trial: OpTrial, drawn: Sequence[Sample], gradients: bool, *, everythi
 
     Without `everything` only equal values are tried.
     """
-    if trial.entry.within(op_semantics.RANDOM | op_semantics.UNSPECIFIED | op_semantics.UNORDERED):
+    if not judges(trial):
         return
     if trial.dtype.is_floating_point and elementwise(trial):
         yield from _equal_values(trial, drawn[0], gradients)
@@ -58,8 +55,15 @@ def broken(trial: OpTrial, drawn: Sequence[Sample], gradients: bool, *, everythi
         return
     if not trial.entry.core and trial.entry.info.supports_out and not trial.dtype.is_complex:
         yield from _written_out(trial, drawn[0])
-    for case in relation_cases.of(trial.entry.name, trial.dtype, gradients, trial.caller.seed):
+    for case in relation_cases.of(
+        trial.entry.name, trial.dtype, gradients, trial.caller.seed, trial.rotation
+    ):
         yield from _RELATIONS[case.relation](trial, case, gradients)
+
+
+def judges(trial: OpTrial) -> bool:
+    """True if the operator's results are defined by its inputs."""
+    return not trial.entry.within(op_semantics.RANDOM | op_semantics.UNSPECIFIED | op_semantics.UNORDERED)
 
 
 def elementwise(trial: OpTrial) -> bool:
@@ -73,10 +77,7 @@ def elementwise(trial: OpTrial) -> bool:
 
 def _equal_values(trial: OpTrial, sample: Sample, gradients: bool) -> Iterator[FailedError]:
     """Return the sample with each of its floating tensors filled with one value."""
-    generator = trial.accelerator.generator("equal values", trial.entry.name)
-    order = torch.randperm(len(SOMETIMES), generator=generator)[:_CHOSEN].tolist()
-    drawn = float(torch.randn((), generator=generator))
-    for value in (*ALWAYS, *(SOMETIMES[place] for place in order), drawn):
+    for value in (*ALWAYS, *trial.rotation.values):
         given = _filled(sample, value)
         where = equal_values(value)
         result = _called(trial, given, gradients, where)

@@ -45,7 +45,7 @@ class Sample:
     `hosted` are the positions of arguments that stay on the CPU whatever the device; `label` says in words what is
     special about it; `keeps_strides` that results must lie in memory as on the CPU; `through` calls the operator in
     another way than by plainly calling it; `leniency` widens what is allowed where sums are long; `incoming` is how incoming
-    gradients lie in memory; `deterministic` asks for PyTorch's deterministic mode.
+    gradients lie in memory; `deterministic` asks for PyTorch's deterministic mode, `threads` for so many threads of the host.
     """
 
     arguments: tuple[Any, ...]
@@ -57,6 +57,7 @@ class Sample:
     leniency: float = 1.0
     incoming: Incoming = Incoming.DENSE
     deterministic: bool = False
+    threads: int = 1
     through: Callable[[Callable[..., Any], Sample], Any] | None = None
     _tensors: list[torch.Tensor] = field(default_factory=list)
 

@@ -68,6 +68,7 @@ def _serve(server: TaskServer, accelerator: Accelerator, entries: Sequence[Entry
             "detail": f"left the device unusable: {result.detail}" if lost else result.detail,
             "backward": result.backward, "where": str(result.where), "raised": result.raised and not lost,
             "forward_mode": result.forward_mode, "forward_mode_detail": result.forward_mode_detail, "known": result.known,
+            "unjudged_backward": result.unjudged_backward,
         }, lost  # fmt: skip
 
     return server.serve(do)
