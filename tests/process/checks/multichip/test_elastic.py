@@ -156,7 +156,7 @@ def test_torchrun_brings_a_job_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "job", limited)
     with watching() as watch:
         monkeypatch.setenv(MARK, watch.mark)
-        evidence = checked()
+        evidence = checked(start_s=120.0)
     assert len({found.process for found in watch.seen}) >= 2, "the agent's store, and what its workers listen on"
     assert watch.reachable == set()
     where = {"ranks": "2", "chips": "several", "world": "all"}
