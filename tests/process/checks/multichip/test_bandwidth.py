@@ -376,7 +376,7 @@ def test_a_rank_that_dies_is_named_and_no_speed_is_reported(monkeypatch: pytest.
 
 
 def test_a_hang_between_two_is_reported_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    support.patient_until_the_fault(monkeypatch, ranks=2)
+    support.patient_until_the_fault(monkeypatch)
     support.hang_between(1, 3, monkeypatch)
     evidence = checked(patience_s=3.0)
     assert about(evidence, "completed").startswith("caused by rank 1 (cpu:1), rank 3 (cpu:3)")

@@ -324,7 +324,7 @@ def test_a_rank_that_hangs_at_work_of_its_own_is_named(monkeypatch: pytest.Monke
 
 
 def test_a_hang_of_a_transfer_names_its_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    support.patient_until_the_fault(monkeypatch, ranks=2)
+    support.patient_until_the_fault(monkeypatch)
     support.hang_between(1, 3, monkeypatch)
     evidence = checked(patience_s=3.0)
     assert about(evidence, "completed").startswith("caused by rank 1 (cpu:1), rank 3 (cpu:3)")
