@@ -133,6 +133,6 @@ def test_a_soak_counts_the_rare_wrong_sum_of_one_chip() -> None:
 @pytest.mark.slow
 def test_a_soak_names_the_chip_that_hangs_at_its_twentieth_sum() -> None:
     machine = chip(defect("hang", "c10d::allreduce*", chip=[1], after_calls=20), chips=4)
-    found = evidence(machine, "multichip.soak", seconds=25.0, dtypes=["float32"], patience_s=3.0)["measured"]
-    assert found["faults/all"][0] >= 3
+    found = evidence(machine, "multichip.soak", seconds=25.0, dtypes=["float32"], patience_s=6.0)["measured"]
+    assert found["faults/all"][0] >= 1
     assert "sim:1 took part in" in found["faults/all"][1]
