@@ -40,4 +40,4 @@ def on_simulated_chips(check: str, simulated: Chip, seed: int = 7, **settings: A
         peers = facts(simulated)
         return evidence_to_json(run_check(check, Accelerator(peers[0], accelerators.stack("sim"), seed=seed, peers=peers), **settings))
 
-    return evidence_from_json(inside(simulated, run, seed=seed, limit_s=120.0))
+    return evidence_from_json(inside(simulated, run, seed=seed, limit_s=240.0))

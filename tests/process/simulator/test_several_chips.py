@@ -81,7 +81,7 @@ def test_a_condition_on_the_size_of_a_group_spares_all_others() -> None:
     assert run(chip(defect("collective-corrupt", "c10d::allreduce*", severity=0.5, group_under=4), chips=3))[0][0] != 3.0
 
 
-TRAINING = {"modes": ["ddp", "tensor"], "optimizers": ["sgd"], "steps": 2}
+TRAINING: Json = {"modes": ["ddp", "tensor"], "optimizers": ["sgd"], "steps": 2}
 
 
 @pytest.mark.slow

@@ -148,10 +148,10 @@ def checked(**settings: Any) -> Evidence:
 def test_torchrun_brings_a_job_back(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = parent.job
 
-    def limited(*arguments: Any) -> Job:
+    def limited(accelerator: Any, placement: Any, folder: Path, own_store: bool, number: int, limits: Limits) -> Job:
         """One that must come back has all the time that a busy machine needs for it, one that may be lost has not."""
-        *others, own_store, number, limits = arguments
-        return healthy(*others, own_store, number, replace(limits, limit_s=120.0 if own_store else 30.0))
+        limits = replace(limits, limit_s=120.0 if own_store else 30.0)
+        return healthy(accelerator, placement, folder, own_store, number, limits)
 
     monkeypatch.setattr(parent, "job", limited)
     with watching() as watch:

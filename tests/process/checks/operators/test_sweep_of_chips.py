@@ -24,7 +24,7 @@ def swept(*defects: Defect, check: str = "operators.sweep", **settings: Any) -> 
         assert evidence.reason is None, evidence.reason
         return {f"{row['operator']} {row['dtype']}": str(row["outcome"]) for row in evidence.rows if "operator" in row}
 
-    found: dict[str, str] = inside(planted, look, limit_s=120.0)
+    found: dict[str, str] = inside(planted, look, limit_s=240.0)
     return found
 
 

@@ -20,7 +20,7 @@ from tests.support.simulator import chip, defect, inside
 #: The models' own work: products, gates, norms, attention, and what experts need.
 ONLY = ("aten::mm", "aten::mul.Tensor", "aten::silu", "aten::scaled_dot_product_attention", "aten::topk")
 #: Enough for the small sizes; large ones are left to those who have the time.
-QUICK: dict[str, Any] = {"workload": "deepseek-v3", "budget_s": 60.0, "large_s": 0.0, "call_limit_s": 10.0}
+QUICK: dict[str, Any] = {"workload": "deepseek-v3", "budget_s": 150.0, "large_s": 0.0, "call_limit_s": 10.0}
 TRAINING = {"phase": "training", "dtype": "all"}
 
 
