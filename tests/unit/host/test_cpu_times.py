@@ -71,4 +71,4 @@ def test_this_system_counts_what_this_process_works() -> None:
         pass
     last = read()
     assert last is not None
-    assert last.own_s - first.own_s >= 0.1
+    assert last.own_s - first.own_s > 0.09  # ten ticks, whose difference as fractions may be a little less
