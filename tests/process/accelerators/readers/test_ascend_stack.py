@@ -26,7 +26,9 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ascend:
     monkeypatch.setattr(torch, "npu", namespace, raising=False)
     monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(gather, "PATIENT_LIMIT_S", 100.0)  # on a busy host, too
-    monkeypatch.setitem(gather.gather.__kwdefaults__, "detail_limit_s", 100.0)
+    defaults = gather.gather.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "detail_limit_s", 100.0)
     made = Ascend(tmp_path / "Ascend")
     monkeypatch.setattr(made, "root", tmp_path)
     return made
