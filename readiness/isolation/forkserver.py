@@ -36,6 +36,8 @@ from readiness.host.process_control import bootstrap, die_with_parent, take_in_o
 WORKER = "readiness.engine.worker"
 
 LARGEST_MESSAGE_BYTES = 2**17
+#: What orphans that were killed may take to disappear, on a busy host too; and those that wait in the kernel.
+_ORPHANS_S, _BLOCKED_ORPHANS_S = 3.0, 0.2
 
 
 @dataclass(slots=True)
@@ -182,13 +184,11 @@ class ForkserverLoop:
     def clear_orphans(self) -> int:
         """Kill every child that is no worker, and return their number. One that a driver blocks may remain."""
         killed: set[int] = set()
-        for _ in range(20):
-            orphans = [
-                child.pid
-                for child in psutil.Process().children()
-                if child.pid not in self.workers and child.status() != psutil.STATUS_ZOMBIE
-            ]
-            if not orphans:
+        began = time.monotonic()
+        while orphans := self._orphans():
+            waited_s = time.monotonic() - began
+            blocked = all(status == psutil.STATUS_DISK_SLEEP for status in orphans.values())
+            if waited_s > (_BLOCKED_ORPHANS_S if blocked else _ORPHANS_S):
                 break
             for pid in orphans:
                 killed.add(pid)
@@ -199,6 +199,15 @@ class ForkserverLoop:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
         return len(killed)
+
+    def _orphans(self) -> dict[int, str]:
+        """Return the state of every child that lives and is no worker, by its id."""
+        found: dict[int, str] = {}
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.pid not in self.workers and (status := str(child.status())) != psutil.STATUS_ZOMBIE:
+                    found[child.pid] = status
+        return found
 
     def end_all(self) -> None:
         """Kill every worker and wait briefly for their end."""
