@@ -14,6 +14,8 @@ from readiness.datamodel import Evidence, Status
 from tests.support import cpu, disk_full, run_check, value, values
 
 TENSORS = 16
+#: Where no number of steps or saves is looked at.
+SHORT = {"before": 1, "after": 2, "saves": 3}
 
 
 def about(evidence: Evidence, name: str) -> str:
@@ -49,7 +51,7 @@ def test_what_a_full_disk_does_not_take_is_no_refusal_of_the_device(what: str | 
 
     monkeypatch.setattr(torch, "save", save)
     with pytest.raises(OSError, match="No space left on device"):
-        run_check("stability.checkpoint")
+        run_check("stability.checkpoint", **SHORT)
 
 
 def _lose(what: str) -> Callable[[Any], Any]:
@@ -64,7 +66,7 @@ def _lose(what: str) -> Callable[[Any], Any]:
 @pytest.mark.parametrize("what", ["exp_avg", "exp_avg_sq", "step"])
 def test_a_lost_part_of_the_optimizers_state_is_named(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loading(monkeypatch, _lose(what))
-    evidence = run_check("stability.checkpoint")
+    evidence = run_check("stability.checkpoint", **SHORT)
     assert value(evidence, "resume_mismatches") > 1
     reason = about(evidence, "resume_mismatches")
     assert reason.startswith(f"{what} of blocks.0.attention.query.weight after loading differs in ")
@@ -79,7 +81,7 @@ def test_random_numbers_that_do_not_go_on_are_named(monkeypatch: pytest.MonkeyPa
 
     state = torch.get_rng_state()
     loading(monkeypatch, change)
-    evidence = run_check("stability.checkpoint")
+    evidence = run_check("stability.checkpoint", **SHORT)
     assert about(evidence, "resume_mismatches").startswith("random numbers of cpu after loading differs in ")
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -91,7 +93,7 @@ def test_a_single_byte_of_a_weight_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         return loaded
 
     loading(monkeypatch, change)
-    evidence = run_check("stability.checkpoint")
+    evidence = run_check("stability.checkpoint", **SHORT)
     assert "parameter head.weight after loading differs in 1 of " in about(evidence, "resume_mismatches")
 
 
@@ -107,7 +109,7 @@ def test_a_tensor_that_comes_back_otherwise_is_named(
     change: Callable[[torch.Tensor], torch.Tensor], least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading(monkeypatch, lambda loaded: change(loaded) if isinstance(loaded, torch.Tensor) else loaded)
-    evidence = run_check("stability.checkpoint")
+    evidence = run_check("stability.checkpoint", **SHORT)
     assert min(values(evidence, "wrong_tensors")) >= least
     assert ": " in about(evidence, "wrong_tensors")
     assert value(evidence, "resume_mismatches") == 0
@@ -118,7 +120,7 @@ def test_shared_memory_that_falls_apart_is_named(monkeypatch: pytest.MonkeyPatch
         return {**loaded, "part": loaded["part"].clone()} if isinstance(loaded, dict) and "part" in loaded else loaded
 
     loading(monkeypatch, change)
-    evidence = run_check("stability.checkpoint")
+    evidence = run_check("stability.checkpoint", **SHORT)
     assert values(evidence, "wrong_tensors") == [1, 1]
     assert about(evidence, "wrong_tensors") == "shared memory: two views of one memory came back as two tensors"
 
@@ -139,7 +141,7 @@ def test_what_cannot_be_saved_is_a_measurement_and_leaves_no_file(monkeypatch: p
 
     monkeypatch.setattr(torch, "save", refuse)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    evidence = run_check("stability.checkpoint")
+    evidence = run_check("stability.checkpoint", **SHORT)
     assert evidence.status is Status.MEASURED
     assert values(evidence, "supported") == [0, 0, 0]
     assert values(evidence, "resume_mismatches") == values(evidence, "wrong_tensors") == []
@@ -148,7 +150,7 @@ def test_what_cannot_be_saved_is_a_measurement_and_leaves_no_file(monkeypatch: p
 
 @pytest.mark.parametrize("seed", range(3))
 def test_saving_keeps_nothing(seed: int) -> None:
-    assert value(run_check("stability.checkpoint", cpu(seed)), "memory_growth_bytes", memory="host") < 262144
+    assert value(run_check("stability.checkpoint", cpu(seed), before=1, after=1), "memory_growth_bytes", memory="host") < 262144
 
 
 def test_what_each_save_keeps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,12 +164,12 @@ def test_what_each_save_keeps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
             kept.append(pages)
 
     monkeypatch.setattr(torch, "save", keeping)
-    growth = value(run_check("stability.checkpoint"), "memory_growth_bytes", memory="host")
+    growth = value(run_check("stability.checkpoint", before=1, after=1), "memory_growth_bytes", memory="host")
     assert growth == pytest.approx(2**20, rel=0.25)
 
 
 def test_too_few_saves_prove_nothing_about_memory() -> None:
-    assert values(run_check("stability.checkpoint", saves=2), "memory_growth_bytes") == []
+    assert values(run_check("stability.checkpoint", saves=2, before=1, after=1), "memory_growth_bytes") == []
 
 
 @pytest.mark.parametrize(("noise", "is_reported"), [(0.0, True), (1e-9, True), (0.3, False)])
