@@ -13,6 +13,8 @@ _KEPT_CATEGORIES = ("Zs", "Cs")  # blanks; halves of surrogate pairs, which beco
 
 def escaped(text: str) -> str:
     """Return the document with control, format, private and unassigned characters as escapes; letters stay."""
+    if text.isascii() and "\x7f" not in text and "##" not in text:  # nearly all documents; megabytes are not searched then
+        return text
     return _UNSAFE.sub(_of_run, text)
 
 
