@@ -38,6 +38,7 @@ _FAMILIES = {
     "parity": "Numerical parity",
     "stability": "Stability",
     "throughput": "Throughput",
+    "model": "The model as a whole",
     "multichip": "Several chips",
 }
 

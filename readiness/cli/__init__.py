@@ -10,6 +10,7 @@ from readiness.cli import (
     devices,
     diff,
     explain,
+    fit,
     fleet,
     judge,
     listing,
@@ -42,6 +43,7 @@ app.command("baseline")(baseline.baseline)
 app.command("devices")(devices.devices)
 app.command("list")(listing.listing)
 app.command("explain")(explain.explain)
+app.command("fit")(fit.fit)
 app.command("rehearse")(rehearse.rehearse)
 app.command("schema")(schema.schema)
 app.command("trace")(trace.trace)

@@ -59,6 +59,14 @@ def _whatever_can_be_explained(ctx: typer.Context) -> Iterable[str]:
     return [*_profiles(ctx), *_checks(ctx), *sorted(requirement_ids())]
 
 
+def _whatever_can_be_fitted(ctx: typer.Context) -> Iterable[str]:
+    return [*_profiles(ctx), *(file.name.removesuffix(".json.gz") for file in _workloads())]
+
+
+def _workloads() -> Iterable[Path]:
+    return sorted((package_data.shipped("profiles") / "workloads").glob("*.json.gz"))
+
+
 def _devices(ctx: typer.Context) -> Iterable[str]:
     return ["cpu", *(f"sim:{name}" for name in _chips(ctx))]
 
@@ -81,3 +89,4 @@ profile, check, chip, device = _of(_profiles), _of(_checks), _of(_chips), _of(_d
 report_format, rehearsal_format = _of(_formats), _of(_formats_of_a_rehearsal)
 difference_format, comparison_format = _of(_formats_of_a_difference), _of(_formats_of_a_comparison)
 explained = _of(_whatever_can_be_explained)
+fitted = _of(_whatever_can_be_fitted)

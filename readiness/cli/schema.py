@@ -25,6 +25,7 @@ class Name(StrEnum):
     PACK = "pack"
     ROWS = "rows"
     HOST = "host"
+    FIT = "fit"
 
 
 def schema(name: Annotated[Name, typer.Argument(help="The name of the schema.")]) -> None:

@@ -14,7 +14,7 @@ from readiness.errors import did_you_mean
 
 NAMES = (
     "profile", "waivers", "assessment", "baseline", "difference", "comparison", "chip", "rehearsal", "workload", "pack",
-    "rows", "host",
+    "rows", "host", "fit",
 )  # fmt: skip
 _FOLDER = Path(__file__).parent.parent / "schemas"
 #: Of a value that is wrong so much is quoted.

@@ -101,6 +101,15 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
     return _with_digest(profile, merged.settings(resolved=False))
 
 
+def settings_of(name_or_file: str) -> tuple[dict[str, dict[str, Any]], tuple[Use, ...]]:
+    """Return the settings and uses of a profile, without its requirements: what needs no checks, and takes less time.
+
+    Raises UsageError as `load` does for what it reads.
+    """
+    merged = _gather(_find(name_or_file), {}, ())
+    return merged.settings(resolved=True), merged.uses or tuple(Use)
+
+
 def _find(name_or_file: str) -> Path:
     if name_or_file.endswith(".toml") or "/" in name_or_file:
         return Path(name_or_file)

@@ -21,10 +21,10 @@ from tests.support.paths import ROOT
 FOLDER = Path(__file__).parent
 MACHINES = ("healthy", "apprentice", "ascend-as-reported", "h20-as-reported")
 COMMANDS = (
-    "run", "judge", "report", "compare", "diff", "baseline", "pack", "verify", "devices", "list", "explain", "rehearse",
+    "run", "judge", "report", "compare", "diff", "baseline", "pack", "verify", "devices", "list", "explain", "fit", "rehearse",
     "schema", "trace",
 )  # fmt: skip
-SCHEMAS = ("assessment", "baseline", "difference", "comparison", "chip", "pack", "profile", "rehearsal", "rows", "waivers", "workload")
+SCHEMAS = ("assessment", "baseline", "difference", "comparison", "chip", "pack", "fit", "profile", "rehearsal", "rows", "waivers", "workload")
 SEED = 7
 #: Errors below it are rounding.
 _TINY = 1e-5

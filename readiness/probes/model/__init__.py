@@ -1,0 +1,1 @@
+"""Probes of the checks of whole models. Only workers import them."""
