@@ -19,6 +19,33 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
             remedy="Use faster chips, or plan with more of them.",
             action=Action.ADD_HARDWARE,
         ),
+        "share_of_rated": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Median rate over the one that this model of device is sold with; nothing where none is on record.",
+            title="Matrix products reach a fair share of the rated speed in {dtype}",
+            why="A chip that gives a fraction of what it was bought for costs as many times more.",
+            remedy="Compare clocks, power limit and temperature with a neighbour's; update the stack; ask the vendor.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "share_of_host": Measure(
+            "1", better=Better.HIGHER,
+            meaning=(
+                "Best time of a product on the host over that on a device of the host's memory, in turns; nothing on a busy "
+                "host, nor on devices of their own silicon."
+            ),
+            title="Products are as fast as the host's own in {dtype}",
+            why="It is the only rating of a device that computes with the host's cores.",
+            remedy="Look for what the device does besides.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "timer_ratio": Measure(
+            "1",
+            meaning="Time of a batch of products by the device's own events over that by the host's clock, median of three.",
+            title="The device's clock agrees with the host's",
+            why="Every published rate rests on the device's events: where they run slow, it is faster than its silicon.",
+            remedy="Time by the host's clock, with a synchronisation at both ends; report the difference to the vendor.",
+            action=Action.CONTACT_VENDOR,
+        ),
         "supported": Measure(
             "1", better=Better.HIGHER,
             meaning="0 where the device refuses the dtype.",
@@ -29,6 +56,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
     },
     typical_s=2.5,
     alone=True,
+    catches=("wrong-figure",),
     least={"budget_s": 0.001, "largest": 1},
 )
 def matmul(
@@ -42,14 +70,18 @@ def matmul(
 
     Most of a transformer's time is spent here. The size doubles from 256 until one product takes a twentieth of
     `budget_s`, or `largest` is reached; random matrices, each product the input of the next, so that none can be left
-    out.
+    out. The rate is held against the rated one of this model, where that is known: far below it is a poor bargain, above it
+    suspect. Time is the host's; the device's own events must agree with it.
 
     Labels: `dtype`.
     """
     import torch
 
+    from readiness.probes.throughput import yardsticks
     from readiness.probes.throughput.gemm import product_chain
     from readiness.probes.throughput.timing import once, repeat
+
+    rated, device = accelerator.rated(), accelerator.device
 
     for name in dtypes:
         size, chain = 256, None
@@ -75,3 +107,19 @@ def matmul(
             "tflops", timing.rate(work) / 1e12, {"dtype": name},
             spread=timing.spread(work) / 1e12, samples=len(timing.seconds),
         )  # fmt: skip
+        tf32 = device.type == "cuda" and yardsticks.uses_tf32()
+        if rated is not None and (peak := rated.rate(name, tf32=tf32)) is not None:
+            here = f"{timing.rate(work) / 1e12:.4g} of {peak:.4g} TFLOP/s at {size} x {size}; rated: {rated.source}"
+            yield Measurement("share_of_rated", timing.rate(work) / 1e12 / peak, {"dtype": name}, about=here)
+        if device.type != "cpu" and (ratio := yardsticks.timer_ratio(accelerator, chain.step, timing.median)) is not None:
+            about = f"{name}: the device's events count {ratio:.3g} of the time by the host's clock"
+            yield Measurement("timer_ratio", ratio, {"dtype": name}, about=about)
+        if device.type != "cpu" and accelerator.stack.host_backed:
+            beside = yardsticks.products_beside_host(accelerator, getattr(torch, name), size)
+            if beside.busy:
+                unknown = "not known: other work keeps the host busy"
+                yield Row({"dtype": name, "share_of_host": unknown, "waited": beside.waited})
+            else:
+                took = f"{1e3 * beside.device_s:.3g} ms, {1e3 * beside.host_s:.3g} ms on the host"
+                about = f"{size} x {size} in {name}: {took}"
+                yield Measurement("share_of_host", beside.share, {"dtype": name}, about=about)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness.accelerators import ascend_install
+from readiness.accelerators.rated_figures import Rated
 from readiness.accelerators.readers import device_matching, gather
 from readiness.accelerators.readers.contract import Reading
 from readiness.accelerators.readers.gather import Gathered
@@ -76,9 +77,17 @@ class Ascend(PluginStack):
         """Return whether driver, firmware and CANN list each other as compatible."""
         return {"compatibility": self._files().compatibility()}
 
+    def rated(self, facts: AcceleratorFacts) -> Rated | None:
+        """What the host's own platform file says of the chip, else what is known of its model."""
+        return ascend_install.rated(_home(), facts.model, self.installation) or super().rated(facts)
+
     def _files(self) -> ascend_install.AscendFiles:
-        home = next((value for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME") if (value := os.environ.get(name))), None)
-        return ascend_install.read(self.installation, home)
+        return ascend_install.read(self.installation, _home())
+
+
+def _home() -> str | None:
+    """Return the folder of the CANN in use."""
+    return next((value for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME") if (value := os.environ.get(name))), None)
 
 
 def _identified(facts: AcceleratorFacts, own: Reading) -> AcceleratorFacts:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from readiness.accelerators import sysfs
+from readiness.accelerators.rated_figures import Rated
 
 ROOT = Path("/usr/local/Ascend")
 
@@ -68,6 +69,35 @@ def read(root: Path = ROOT, home: str | None = None) -> AscendFiles:
         firmware=parse(sysfs.read_text(root / "firmware/version.info") or ""),
         cann=parse(sysfs.read_text(cann) or "") if cann is not None else {},
     )
+
+
+def rated(home: str | None, soc: str | None, root: Path = ROOT) -> Rated | None:
+    """Return the rated figures of a chip from the platform file that CANN has of it; None if there is none.
+
+    A matrix unit multiplies m x k by k x n each cycle: cores x clock x m x n x k x 2. On 910B2, 24 x 1.8 GHz x 16^3 x 2 are
+    353.9 TFLOP/s, the published figure of the matrix units alone (gitcode.com/cann/ops-nn/issues/6033).
+    """
+    if not soc or not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", soc):
+        return None
+    folders = [Path(home)] if home else [root / "ascend-toolkit/latest", *sorted((root / "cann").parent.glob("cann*"))]
+    names = (f"*/data/platform_config/{soc}.ini", f"data/platform_config/{soc}.ini")
+    file = next((file for folder in folders for name in names for file in sorted(folder.glob(name))), None)
+    found = parse(sysfs.read_text(file) or "") if file is not None else {}
+    numbers = [_whole(found.get(key)) for key in ("ai_core_cnt", "cube_freq", "cube_m_size", "cube_n_size", "cube_k_size")]
+    memory = _whole(found.get("memory_size"))
+    tflops = {}
+    if all(numbers):
+        cores, megahertz, rows, columns, depth = (float(number or 0) for number in numbers)
+        rate = cores * megahertz * 1e6 * rows * columns * depth * 2 / 1e12
+        tflops = {"float16": rate} | ({"bfloat16": rate} if found.get("support_bf16") == "1" else {})
+    if not tflops and not memory:
+        return None
+    return Rated(f"the host's own platform file {file.name if file is not None else ''}", "", tflops, memory)
+
+
+def _whole(text: str | None) -> int | None:
+    """Return a whole number above 0; None for anything else, as the empty value of a file that was not filled in."""
+    return int(text) if text and text.isdecimal() and int(text) > 0 else None
 
 
 def parse(text: str) -> dict[str, str]:

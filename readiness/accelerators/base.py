@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from readiness.accelerators import pcie, sysfs
+from readiness.accelerators import pcie, rated_figures, sysfs
 from readiness.accelerators.interconnect import Links
 from readiness.accelerators.pcie import Slot
+from readiness.accelerators.rated_figures import Rated
 from readiness.accelerators.readers.contract import Reading
 from readiness.accelerators.run_timeline import RunTimeline
 from readiness.datamodel import AcceleratorFacts
@@ -132,6 +133,10 @@ class Stack(ABC):
         each.
         """
         return False
+
+    def rated(self, facts: AcceleratorFacts) -> Rated | None:
+        """Return what this model of device is sold as; None if nobody has written it down."""
+        return rated_figures.of_model(facts.model)
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:  # noqa: ARG002
         """The vendor's cumulative fault counters of this device now; None where it offers none."""
@@ -266,6 +271,10 @@ class Accelerator:
     def memory(self) -> tuple[int, int] | None:
         """Free and total memory in bytes; None where the stack does not tell."""
         return self.stack.memory(self.device)
+
+    def rated(self) -> Rated | None:
+        """What this model of device is sold as; None where it is not known."""
+        return self.stack.rated(self.facts)
 
     def sensors(self) -> Mapping[str, float]:
         """Temperature, power, clocks and the like now, each with its unit in its name; empty where none can be read."""

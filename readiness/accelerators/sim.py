@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from readiness.accelerators import torch_build
 from readiness.accelerators.base import Stack
+from readiness.accelerators.rated_figures import Rated
 from readiness.accelerators.readers import kernel_log
 from readiness.accelerators.readers.contract import Reading
 from readiness.accelerators.readers.kernel_log import Event
@@ -79,6 +80,11 @@ class Sim(Stack):
         """All chips of its file."""
         return Chip.from_json(facts.properties["chip"]).chips
 
+    def rated(self, facts: AcceleratorFacts) -> Rated:
+        """Return the memory that the chip's file says it is sold with; its speed is the host's, which nobody has rated."""
+        chip = Chip.from_json(facts.properties["chip"])
+        return Rated("the chip's file", "", memory_bytes=chip.memory_bytes)
+
     def sensors(self, facts: AcceleratorFacts) -> Mapping[str, float]:  # noqa: ARG002
         """Return the temperature of this process's simulated chip."""
         from readiness.simulator.install import installed
@@ -145,7 +151,7 @@ def facts(chip: Chip) -> tuple[AcceleratorFacts, ...]:
             vendor=chip.vendor or "simulated",
             model=chip.model or f"simulated {chip.name}",
             serial=f"SIM-{chip.name}-{number}",
-            memory_bytes=chip.memory_bytes,
+            memory_bytes=chip.memory_of(number),
             software={"torch": None if build is None else build.version, **_software(chip, number)},
             properties={"simulated": True, "notice": NOTICE, "number": number, "chip": chip.to_json()},
             counters=dict(chip.counters) or None,

@@ -83,7 +83,7 @@ class SimulatedDevice:
     def __init__(self, chip: Chip, number: int, seed: int) -> None:
         self.chip = chip
         self.number = number
-        self.memory = Memory(int(chip.memory_gib * 2**30), MemoryLedger(number))
+        self.memory = Memory(chip.memory_of(number), MemoryLedger(number))
         self.faults = self._active_faults(seed)
         self.pending: list[tuple[float, str]] = []  # errors that will surface: not before (monotonic), text
         self.lost = ""  # why this process can use the chip no more

@@ -145,6 +145,15 @@ class Chip:
         """Memory of each chip in bytes, at least one."""
         return max(int(self.memory_gib * 2**30), 1)
 
+    def memory_of(self, number: int) -> int:
+        """Memory of the chip with this number in bytes: a defect may have left it a part."""
+        shares = [
+            0.5 if defect.severity is None else defect.severity
+            for defect in self.defects
+            if defect.kind == "less-memory" and defect.on_chip(number)
+        ]
+        return max(int(self.memory_bytes * min([*shares, 1.0])), 1)
+
     def to_json(self) -> Json:
         """Return plain JSON of all fields that differ from the default, for `AcceleratorFacts.properties`."""
         document = _changed_fields(self)

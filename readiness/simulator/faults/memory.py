@@ -47,6 +47,11 @@ def wrong_figure(injection: Injection) -> bool:
     return True
 
 
+@kind("less-memory", at=Stage.NEVER, severity=0.5, unit="share of the memory that remains", domain="memory")
+def less_memory(injection: Injection) -> None:
+    """The chip has a part of the memory that it is sold with."""
+
+
 @kind("oom-sticky", at=Stage.BEFORE, domain="memory::*")
 def oom_sticky(injection: Injection) -> bool:
     """Once an allocation was refused, every later one is, down to the smallest that is counted (64 KiB)."""

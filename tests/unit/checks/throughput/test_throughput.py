@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from readiness import check_registry
+from readiness.accelerators.rated_figures import Rated
+from readiness.datamodel import Evidence, Measurement, Outcome, Status, Use
+from readiness.judging.judge import judge
 from readiness.probes.throughput.gemm import Chain
 from readiness.probes.throughput.timing import Timing, repeat
-from tests.support import cpu, run_check, value, values
+from readiness.probes.throughput.yardsticks import Beside, timer_ratio
+from readiness.profile import loader
+from tests.support import build, cpu, run_check, value, values
 
 QUICK: dict[str, Any] = {"budget_s": 0.02, "largest": 512}
 
@@ -87,3 +94,59 @@ def test_every_sample_waits_for_the_device() -> None:
     assert log[0] == "work"
     assert log[1] == "wait"
     assert log[-1] == "wait"
+
+
+# ------------------------------------------------------------------------------------------------------------ yardsticks
+
+
+def rated_as(monkeypatch: pytest.MonkeyPatch, **figures: Any) -> None:
+    monkeypatch.setattr("readiness.accelerators.base.Accelerator.rated", lambda self: Rated("a test", "2026-11-30", **figures))
+
+
+def test_without_rated_figures_the_rate_alone_is_reported() -> None:
+    evidence = run_check("throughput.matmul", dtypes=("float32",), **QUICK)
+    assert values(evidence, "tflops")
+    assert values(evidence, "share_of_rated") == []
+
+
+def test_a_rate_is_held_against_the_rated_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rated_as(monkeypatch, tflops={"float32": 1e-9})
+    evidence = run_check("throughput.matmul", **QUICK)
+    assert value(evidence, "share_of_rated", dtype="float32") > 1.05
+    assert values(evidence, "share_of_rated", dtype="bfloat16") == []
+
+
+@pytest.mark.parametrize(("share", "failing"), [(0.8, set()), (0.2, {"matmul-meets-rating-float32"}), (1.5, {"matmul-not-above-rating-float32"})])
+def test_far_below_the_rating_is_poor_and_above_it_suspect(share: float, failing: set[str]) -> None:
+    facts = build.facts(stack="cuda")
+    seen = Evidence("throughput.matmul", Status.MEASURED, measurements=(Measurement("share_of_rated", share, {"dtype": "float32"}),))
+    judged = judge(loader.load("general", check_registry.shipped()), facts, [seen], uses=[Use.TRAINING])
+    found = {item.requirement: item.outcome for item in judged.findings if "rating-float32" in item.requirement}
+    assert {name for name, outcome in found.items() if outcome is Outcome.FAIL} == failing
+    unknown = {item.outcome for item in judged.findings if item.requirement == "matmul-meets-rating-bfloat16"}
+    assert unknown == {Outcome.UNKNOWN}
+
+
+def test_memory_is_held_against_its_rating(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("readiness.accelerators.base.Accelerator.memory", lambda self: (2**30, 56 * 2**30))
+    rated_as(monkeypatch, memory_bytes=64 * 2**30, memory_gbps=1e-6)
+    evidence = run_check("throughput.memory", host_mib=4, budget_s=0.02)
+    assert value(evidence, "capacity_share") == 0.875
+    assert value(evidence, "share_of_rated") > 1
+
+
+@pytest.mark.parametrize(("waited", "busy"), [(0.0, False), (0.09, False), (0.11, True), (math.nan, True)])
+def test_a_busy_host_or_one_that_says_nothing_makes_no_comparison(waited: float, busy: bool) -> None:
+    assert Beside(1.0, 0.85, waited).busy is busy
+    assert Beside(1.0, 0.85, waited).share == 0.85
+
+
+def test_events_without_times_say_nothing() -> None:
+    class Event:
+        def __init__(self, **_: Any) -> None:
+            raise TypeError("no times here")
+
+    for module in (SimpleNamespace(), SimpleNamespace(Event=Event)):
+        accelerator = cpu(0)
+        accelerator.stack = SimpleNamespace(module=lambda module=module: module)  # type: ignore[assignment]
+        assert timer_ratio(accelerator, lambda: None, 0.001) is None

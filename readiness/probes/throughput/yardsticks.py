@@ -1,0 +1,97 @@
+"""Yardsticks of a rate: what the model is sold as, the host's own pace beside it, the device's clock against the host's.
+
+Only workers import this: it imports torch.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+from readiness.host.runqueue_wait import in_line_s, is_reported
+from readiness.probes.stability.timing import once
+from readiness.probes.throughput.gemm import product_chain
+
+#: Turns of device and host, of which the best of each counts; a batch of calls between two events takes so long.
+_TURNS, _BATCH_S, _MOST_CALLS = 15, 0.05, 2000
+#: Share of the time for which the process may have waited for a processor: beyond it even the best says little.
+MOST_WAITED = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Best seconds of a call on the device and of the same on the host, taken in turns; `waited` as a share of the time."""
+
+    device_s: float
+    host_s: float
+    waited: float
+
+    @property
+    def busy(self) -> bool:
+        """True if other work on the host disturbed the turns, or nobody knows."""
+        return not self.waited <= MOST_WAITED
+
+    @property
+    def share(self) -> float:
+        """The host's time over the device's: 1 where they are as fast."""
+        return self.host_s / self.device_s
+
+
+def uses_tf32() -> bool:
+    """True if products of float32 may be computed in TF32."""
+    return torch.get_float32_matmul_precision() != "highest" or bool(torch.backends.cuda.matmul.allow_tf32)
+
+
+def beside_host(
+    device_call: Callable[[], object], host_call: Callable[[], object], synchronize: Callable[[], None], turns: int = _TURNS
+) -> Beside:
+    """Time calls on the device and on the host in turns: what disturbs one disturbs the other."""
+    device_call()
+    host_call()
+    began, waited = time.perf_counter(), in_line_s() if is_reported() else math.nan
+    device, host = [], []
+    for _ in range(turns):
+        device.append(once(device_call, synchronize))
+        host.append(once(host_call, lambda: None))
+    waited = (in_line_s() - waited) / (time.perf_counter() - began)
+    return Beside(min(device), min(host), waited)
+
+
+def products_beside_host(accelerator: Accelerator, dtype: torch.dtype, size: int) -> Beside:
+    """Time a product on a device of the host's memory, and the same on the host."""
+    chain = product_chain(accelerator, dtype, size)
+    start, right = chain.start.cpu(), chain.right.cpu()
+    return beside_host(lambda: chain.start @ chain.right, lambda: start @ right, accelerator.synchronize)
+
+
+def timer_ratio(accelerator: Accelerator, work: Callable[[], object], seconds: float) -> float | None:
+    """Return the time of a batch by the device's own events over that by the host's clock; None without such events.
+
+    `seconds` is what a call takes about. The batch is long against starting it, so that both clocks see the same.
+    """
+    event: Any = getattr(accelerator.stack.module(), "Event", None)
+    if event is None:
+        return None
+    try:
+        start, end = event(enable_timing=True), event(enable_timing=True)
+        ratios: list[float] = []
+        for _ in range(3):
+            accelerator.synchronize()
+            began = time.perf_counter()
+            start.record()
+            for _ in range(max(1, min(_MOST_CALLS, int(_BATCH_S / max(seconds, 1e-7))))):
+                work()
+            end.record()
+            accelerator.synchronize()
+            passed = time.perf_counter() - began
+            ratios.append(float(start.elapsed_time(end)) / 1e3 / passed)
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError):
+        return None  # the device's events take no times
+    return statistics.median(ratios)
