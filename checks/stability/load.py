@@ -68,6 +68,64 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, c
             remedy="Look at temperatures, power limits and clocks with the vendor's tool; repair the cooling.",
             action=Action.CHECK_CONFIG,
         ),
+        "product_ms": Measure(
+            "ms", better=Better.LOWER,
+            meaning="Time of one matrix product over the whole load: median and 99th percentile.",
+            why="It is the pace that the other figures of staying power are about.",
+            remedy="Compare with another device of the same kind, and with an earlier run.",
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "jitter": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "99th percentile of the time of one product over the median, where the host left the process alone; nothing "
+                "on a busy host."
+            ),
+            title="The pace is steady under load",
+            why="A step waits for the slowest of its products: one in a hundred that is late makes every step late.",
+            remedy="Look for power capping, for other work on the device, and for interrupts of its host's cores.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "end_speed_kept": Measure(
+            "1", better=Better.HIGHER,
+            meaning=(
+                "Median speed in the last tenth of the load over that in the first, less what the host's own products lost; "
+                "nothing on a busy host."
+            ),
+            title="The load ends at the speed at which it began",
+            why="A device that is fast for thirty seconds trains nothing.",
+            remedy="Look at temperatures, power limits and clocks with the vendor's tool; repair the cooling.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "speed_slope": Measure(
+            "1/min", better=Better.HIGHER,
+            meaning="Change of the speed in a minute of load as a share of it: the median of the slopes between tenths.",
+            why="A speed that still falls at the end of the load is lower after an hour.",
+            remedy="Load it for longer (a soak), and look at temperatures meanwhile.",
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "throttled_share": Measure(
+            "1", better=Better.LOWER,
+            meaning="Share of the readings under load at which heat, power supply or a brake slowed the device down.",
+            title="Nothing slows the device down under load",
+            why="A device that is throttled within a minute of work is throttled in every training run.",
+            remedy="Look at cooling, power supply and power limits.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "hottest_c": Measure(
+            "°C", better=Better.LOWER,
+            meaning="Highest temperature read during the load.",
+            why="Heat is what throttles and ages a device.",
+            remedy="Compare with its neighbours; repair the cooling.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "energy_per_round_j": Measure(
+            "J", better=Better.LOWER,
+            meaning="Mean power during the load times its duration over its rounds, each of which is the same work.",
+            why="Energy for the same work is what a machine costs after it was bought.",
+            remedy="Compare with another device of the same kind: clocks, power limit, temperature.",
+            action=Action.GATHER_EVIDENCE,
+        ),
         "memory_growth_bytes": Measure(
             "bytes per 1000 calls", better=Better.LOWER,
             meaning="Median growth of memory over the second half.",
@@ -94,9 +152,10 @@ def load(
     and ruins a run of weeks. For `seconds`, operations run round robin: each dtype, dense and transposed inputs, forward
     and backward, large products in between; half as long again on a host too busy for `rounds` of them (chips of one
     simulator, which keep each other busy, get four fifths of `seconds` and no more). A host that runs out of memory ends
-    the load: neither `mismatches` nor `errors` is then reported where it is 0.
+    the load: neither `mismatches` nor `errors` is then reported where it is 0. Sensors and reasons of throttling are read
+    meanwhile; how steady the pace was is told only of what a busy host did not disturb.
 
-    Labels: `dtype`, `phase` (forward, backward); `memory` (host, device).
+    Labels: `dtype`, `phase` (forward, backward); `memory` (host, device); `quantile` of `product_ms` (p50, p99).
     """
     from readiness.probes.stability.load import Load
     from readiness.probes.stability.measurements import of_load

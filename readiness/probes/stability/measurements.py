@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from readiness.accelerators.readers import health
 from readiness.datamodel import Measurement, Row, Yield
 from readiness.probes.stability.load import Load
 from readiness.probes.stability.memory_usage import Growth
 from readiness.probes.stability.per_op_stats import OpStats
-from readiness.probes.stability.thermal_load import Drop, Span
+from readiness.probes.stability.staying_power import of_samples
+from readiness.probes.stability.thermal_load import Drop, Moment, Span, ThermalLoad
 
 
 def of_load(load: Load) -> Iterator[Yield]:
@@ -33,24 +35,60 @@ def of_load(load: Load) -> Iterator[Yield]:
                 yield item
     if load.cut_short:
         yield Row({"cut_short": load.ended, "after_s": load.elapsed_s, "of_s": load.seconds})
-    gemms = load.thermal_load
-    drop = gemms.drop() if gemms is not None else None
-    if gemms is not None:
-        yield Row({"rounds": load.rounds, "seconds": load.elapsed_s, "ended": load.ended, "product": gemms.size,
-                   "device_ms": [round(1e3 * span.device_s, 4) for span in gemms.spans],
-                   "host_ms": [round(1e3 * span.host_s, 4) for span in gemms.spans if gemms.host_product],
-                   "waited_s": [_finite(span.waited_s) for span in gemms.spans],
-                   "disturbed": sum(not span.undisturbed for span in gemms.spans)})  # fmt: skip
-        yield Row(_series(gemms.spans))
-    if drop is not None and not load.cut_short:
-        yield Measurement("speed_kept", drop.kept, samples=load.rounds, about=_describe_drop(drop, load))
+    yield from _of_products(load)
     for growth in load.usage.growth() if not load.cut_short else ():
         labels = {"memory": growth.memory}
         yield Measurement("memory_growth_bytes", growth.bytes_per_1000_calls, labels, samples=growth.readings,
                           about=_describe_growth(growth, load.elapsed_s))  # fmt: skip
 
 
-def _series(spans: Sequence[Span]) -> dict[str, Any]:
+def _of_products(load: Load) -> Iterator[Yield]:
+    """Yield rows and measurements of the products that keep the device warm: its pace, and whether it kept it."""
+    gemms = load.thermal_load
+    if gemms is None:
+        return
+    yield Row({"rounds": load.rounds, "seconds": load.elapsed_s, "ended": load.ended, "product": gemms.size,
+               "device_ms": [round(1e3 * span.device_s, 4) for span in gemms.spans],
+               "host_ms": [round(1e3 * span.host_s, 4) for span in gemms.spans if gemms.host_product],
+               "waited_s": [_finite(span.waited_s) for span in gemms.spans],
+               "disturbed": sum(not span.undisturbed for span in gemms.spans)})  # fmt: skip
+    yield Row(_series(gemms.moments if len(gemms.moments) > 2 else gemms.spans))
+    if load.cut_short:
+        return
+    if (drop := gemms.drop()) is not None:
+        yield Measurement("speed_kept", drop.kept, samples=load.rounds, about=_describe_drop(drop, load))
+    yield from _staying_power(gemms, load)
+
+
+def _staying_power(gemms: ThermalLoad, load: Load) -> Iterator[Yield]:
+    """Yield how steady the pace was, how warm and how hungry the device; nothing of it that the host disturbed."""
+    found = of_samples(gemms.undisturbed_paces(), load.elapsed_s)
+    product = f"products of {gemms.size} x {gemms.size}"
+    if found is not None:
+        for quantile, seconds in (("p50", found.median_s), ("p99", found.p99_s)):
+            yield Measurement("product_ms", 1e3 * seconds, {"quantile": quantile}, samples=found.samples)
+        about = f"{product}: 1 % take {1e3 * found.p99_s:.3g} ms or longer, half of them {1e3 * found.median_s:.3g} ms"
+        yield Measurement("jitter", found.jitter, samples=found.samples, about=about)
+        if found.kept is not None:
+            about = f"{product} in the last tenth of {load.elapsed_s:.0f} s have {found.kept:.3g} of the speed in the first"
+            yield Measurement("end_speed_kept", found.kept, samples=found.samples, about=about)
+        if found.slope is not None:
+            yield Measurement("speed_slope", found.slope, samples=found.samples)
+    known = [moment.throttled for moment in gemms.moments if moment.throttled is not None]
+    if known:
+        share = sum(any(map(health.slows_by_fault, reasons)) for reasons in known) / len(known)
+        reasons = ", ".join(sorted({reason for reasons in known for reason in reasons}))
+        yield Measurement("throttled_share", share, samples=len(known), about=f"reasons: {reasons}" if reasons else None)
+    for name in ("temperature_c", "power_w"):
+        readings = [moment.sensors[name] for moment in gemms.moments if math.isfinite(moment.sensors.get(name, math.nan))]
+        if name == "temperature_c" and readings:
+            yield Measurement("hottest_c", max(readings), samples=len(readings))
+        elif readings and load.rounds:
+            joules = sum(readings) / len(readings) * load.elapsed_s / load.rounds
+            yield Measurement("energy_per_round_j", joules, samples=len(readings))
+
+
+def _series(spans: Sequence[Span | Moment]) -> dict[str, Any]:
     """Return a row of shape `series/1`: speed of the load and sensor readings over time."""
     host = [1e3 * span.host_s for span in spans]
     columns: dict[str, list[float | None]] = {
@@ -60,6 +98,9 @@ def _series(spans: Sequence[Span]) -> dict[str, Any]:
     }
     for name in dict.fromkeys(name for span in spans for name in span.sensors):
         columns[name] = [_finite(span.sensors.get(name, math.nan)) for span in spans]
+    throttled = [getattr(span, "throttled", None) for span in spans]
+    if any(reasons is not None for reasons in throttled):
+        columns["throttled"] = [None if each is None else float(any(map(health.slows_by_fault, each))) for each in throttled]
     return {"shape": "series/1", "columns": columns}
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.host.runqueue_wait import in_line_s, is_reported
+from readiness.probes.stability.staying_power import Paced
 from readiness.probes.throughput.timing import once
 
 Tensor = torch.Tensor
@@ -21,6 +23,8 @@ _SHARE = 0.25        # of the time
 _MOST_SAMPLES = 12   # at a time
 _LEAST_SAMPLES = 40  # in a span: fewer say nothing on a busy host
 _MOST_WAITED = 0.1   # of a span: beyond that even the best of many samples may have been disturbed
+_MOMENTS = 60        # readings of the sensors over the load, at most
+_READING_SHARE = 0.05  # of the time, at most, goes into them
 
 
 @dataclass(slots=True)
@@ -34,11 +38,23 @@ class Span:
     host_s: float = float("inf")
     sensors: Mapping[str, float] = field(default_factory=dict)  # at its beginning
     waited_s: float = math.nan  # for a CPU, meanwhile; nan where the system does not report it
+    paces: list[Paced] = field(default_factory=list)
 
     @property
     def undisturbed(self) -> bool:
         """Whether the host's own interruptions are known, and so few that the best sample says what the device can do."""
         return self.waited_s <= _MOST_WAITED * (self.ended_s - self.began_s)
+
+
+@dataclass(slots=True)
+class Moment:
+    """Reading of the sensors, with the best seconds of a product since the one before. `throttled` None: unknown."""
+
+    ended_s: float
+    device_s: float = float("inf")
+    host_s: float = float("inf")
+    sensors: Mapping[str, float] = field(default_factory=dict)
+    throttled: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +93,10 @@ class ThermalLoad:
     host_product: Product | None
     span_s: float
     spans: list[Span] = field(default_factory=lambda: [Span(0.0)])
+    moments: list[Moment] = field(default_factory=list)
     _waited_before_s: float = 0.0
+    _next_moment_s: float = 0.0
+    _since: Moment = field(default_factory=lambda: Moment(0.0))
 
     @property
     def size(self) -> int:
@@ -94,11 +113,35 @@ class ThermalLoad:
 
         wanted = _SHARE * round_s / (self.device_product.seconds * self.device_product.count)
         for _ in range(int(min(max(wanted, 1), _MOST_SAMPLES))):
-            span.device_s = min(span.device_s, once(work, self.accelerator.synchronize) / self.device_product.count)
-            if self.host_product is not None:
-                span.host_s = min(span.host_s, once(self.host_product.run, _nothing) / self.host_product.count)
+            pace = Paced(elapsed_s, once(work, self.accelerator.synchronize) / self.device_product.count, self._host_s())
+            span.device_s, span.host_s = min(span.device_s, pace.device_s), min(span.host_s, pace.host_s)
+            self._since.device_s = min(self._since.device_s, pace.device_s)
+            self._since.host_s = min(self._since.host_s, pace.host_s)
+            span.paces.append(pace)
             span.samples += 1
+        if elapsed_s >= self._next_moment_s:
+            self._read(elapsed_s)
         return out[0]
+
+    def _host_s(self) -> float:
+        if self.host_product is None:
+            return math.inf
+        return once(self.host_product.run, _nothing) / self.host_product.count
+
+    def _read(self, elapsed_s: float) -> None:
+        """Read sensors and reasons of throttling while the device is warm, not so often that it cools."""
+        began = time.perf_counter()
+        moment = self._since
+        moment.ended_s, moment.sensors = elapsed_s, self.accelerator.sensors()
+        moment.throttled = self.accelerator.throttle_reasons()
+        self.moments.append(moment)
+        self._since = Moment(elapsed_s)
+        pause_s = (time.perf_counter() - began) / _READING_SHARE
+        self._next_moment_s = elapsed_s + max(self.span_s * 8 / _MOMENTS, pause_s)
+
+    def undisturbed_paces(self) -> list[Paced]:
+        """Return the samples of all spans in which the host left this process alone."""
+        return [pace for span in self.spans if span.undisturbed for pace in span.paces]
 
     def _span(self, elapsed_s: float) -> Span:
         span = self.spans[-1]

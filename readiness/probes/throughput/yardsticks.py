@@ -16,8 +16,8 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.host.runqueue_wait import in_line_s, is_reported
-from readiness.probes.stability.timing import once
 from readiness.probes.throughput.gemm import product_chain
+from readiness.probes.throughput.process_timing import once
 
 #: Turns of device and host, of which the best of each counts; a batch of calls between two events takes so long.
 _TURNS, _BATCH_S, _MOST_CALLS = 15, 0.05, 2000
