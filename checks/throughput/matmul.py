@@ -56,7 +56,6 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
     },
     typical_s=2.5,
     alone=True,
-    catches=("wrong-figure",),
     least={"budget_s": 0.001, "largest": 1},
 )
 def matmul(

@@ -13,8 +13,9 @@ import torch
 
 from readiness.datamodel import Measurement, Status
 from readiness.host import runqueue_wait
-from readiness.probes.stability import cpu_relative_latency, operations, timing
+from readiness.probes.stability import cpu_relative_latency, operations
 from readiness.probes.stability.operations import CONTIGUOUS, OPERATIONS, RARER, both_phases, draw
+from readiness.probes.throughput import process_timing as timing
 from tests.support import cpu, run_check, value
 from tests.support.parity import Defect, Tensor, refuse
 

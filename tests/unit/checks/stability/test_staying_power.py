@@ -98,8 +98,7 @@ def test_sensors_and_reasons_are_kept_with_their_moment() -> None:
 def test_sensors_are_read_during_the_load_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
     gemms = thermal_load(1.0)
     gemms.spans = [Span(0.0)]
-    read: list[float] = []
-    monkeypatch.setattr(type(gemms.accelerator), "sensors", lambda self: read.append(1.0) or {"temperature_c": 40.0})
+    monkeypatch.setattr(type(gemms.accelerator), "sensors", lambda self: {"temperature_c": 40.0})
     monkeypatch.setattr(type(gemms.accelerator), "throttle_reasons", lambda self: [])
     for tenths in range(400):
         gemms.step(tenths / 10, 0.001)
