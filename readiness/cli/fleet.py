@@ -89,6 +89,82 @@ def merge(
         common.put_message(f"readiness: {path}: {problem}")
 
 
+@app.command("run")
+def run(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", parser=common.path, help="Where results go; again to go on.")
+    ],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="-- OPTIONS", help="Options of `readiness run`, behind two dashes.")
+    ] = None,
+    address: Annotated[
+        str, typer.Option("--address", metavar="ADDRESS", help="A Ray cluster: local, auto or HOST:PORT.")
+    ] = "local",
+    limit: Annotated[str, typer.Option("--limit", metavar="TIME", help="Time limit of each host's run.")] = "1h",
+    wait: Annotated[
+        str | None, typer.Option("--wait", metavar="TIME", help="Wait so long for nodes that join after the others.")
+    ] = None,
+    expect: Annotated[
+        Path | None, typer.Option("--expect", metavar="FILE", parser=common.path, help="Hosts that should report.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="One line for each use, and no messages.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="What each host says.")] = False,
+    no_color: common.NoColor = False,
+) -> None:
+    """Run `readiness run` on every node of a Ray cluster, once each, and report the fleet (extra `fleet`).
+
+    A node that dies, hangs or never joins is a finding and costs nobody else anything. With the same DIR, only hosts
+    without a result run again, and go on where their journal ends. Exits as `fleet report` does.
+    """
+    from readiness.fleet import coordinator, store
+    from readiness.fleet import merge as merging
+    from readiness.fleet.ray_engine import RayEngine
+
+    arguments = list(options or ())
+    _refuse_options(arguments)
+    limit_s = common.seconds(limit, "--limit")
+    wait_s = 0.0 if wait is None else common.seconds(wait, "--wait")
+    expected = [] if expect is None else list(_expected(expect))
+    folder = coordinator.Folder(output, arguments)
+    engine = RayEngine(address)
+
+    def told(host: str, text: str) -> None:
+        if verbose or (not quiet and text.partition(":")[0] in ("started", "done", "failed")):
+            common.put_message(f"readiness: {host}: {text}")
+
+    try:
+        results = coordinator.run(
+            engine, folder, arguments, limit_s=limit_s, wait_s=wait_s, on_event=told,
+            expected=[one.host for one in expected if one.state == "expected"],
+        )  # fmt: skip
+    finally:
+        engine.close()
+    set_aside = [one for one in expected if one.state != "expected"]
+    folder.expect(results, set_aside)
+    database = output / "fleet.sqlite"
+    connection = store.open_store(database, create=True)
+    try:
+        store.expect(connection, list(_expected(output / "expected.txt")))
+        merging.merge(connection, merging.found_files([output / "hosts"]))
+    finally:
+        connection.close()
+    report(database, None, None, quiet, verbose, no_color)
+
+
+def _refuse_options(arguments: list[str]) -> None:
+    """Raises UsageError for options that `run` does not have, or that the fleet's run sets itself."""
+    from typer.main import get_command
+
+    from readiness.cli import run as run_command
+
+    for own in ("--resume", "-f", "--format", "-q", "--quiet"):
+        if any(argument.partition("=")[0] == own for argument in arguments):
+            raise UsageError(f"{own} is set by `fleet run` itself", place="fleet run --", remedy="leave it out")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command("run")(run_command.run)
+    get_command(alone).make_context("run", arguments, resilient_parsing=False)
+
+
 @app.command("report")
 def report(
     database: Database,

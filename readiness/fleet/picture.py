@@ -35,6 +35,7 @@ class Problem(StrEnum):
     MISSING = "did not report"
     SET_ASIDE = "was set aside by the scheduler and did not report"
     OTHER_PROFILE = "was judged by another profile only"
+    FAILED = "its run did not come to its end"
     BROKEN = "its file is no host's"
     CONTESTED = "files of different machines name it"
     FOREIGN = "a file of another name claims to be it"
@@ -167,7 +168,7 @@ def read(connection: sqlite3.Connection, directions: Directions, profile: str | 
         odd=tuple(odd), drift=tuple(drift), splits=tuple(splits), broken=store.broken_files(connection),
         unchecked=connection.execute("SELECT count(*) FROM run WHERE checked = 0").fetchone()[0],
         alike=tuple(_alike(connection, hosts)), distributions=tuple(distributions), looked_at=looked_at,
-        set_aside=tuple(one for one in expected.values() if one.state != "expected"),
+        set_aside=tuple(one for one in expected.values() if one.state not in ("expected", "failed")),
         other_profiles=others,
     )  # fmt: skip
 
@@ -321,6 +322,8 @@ def _without_run(
             problem = (Problem.OTHER_PROFILE, "")
         elif name in broken:
             problem = (Problem.BROKEN, broken[name])
+        elif expected[name].state == "failed":
+            problem = (Problem.FAILED, expected[name].reason)
         elif expected[name].state != "expected":
             problem = (Problem.SET_ASIDE, expected[name].reason or expected[name].state)
         else:

@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A host that the fleet should have. `state` is `expected`, or what keeps it from being assessed, like `drained`."""
+    """A host that the fleet should have. `state` is `expected`, or what kept it from that: `failed`, `drained`, ..."""
 
     host: str
     state: str = "expected"

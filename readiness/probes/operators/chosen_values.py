@@ -16,9 +16,9 @@ from readiness.numerics import name_of
 from readiness.probes.operators import comparison, known_values, op_semantics, relations
 from readiness.probes.operators.edge_shapes import EdgeSample
 from readiness.probes.operators.known_defects import AT_KNOWN_VALUES, AT_VALUES, BESIDE_WHOLE
+from readiness.probes.operators.known_values import Function
 from readiness.probes.operators.op_trial import OpTrial
 from readiness.probes.operators.outcomes import FailedError, Outcome, Phase
-from readiness.probes.operators.known_values import Function
 from readiness.probes.operators.samples import Convert, Sample, map_leaves, widened
 
 #: Where formulas change, overflow in float32 (88.8) or float16 (11.09, 65,504), or lose their digits.
