@@ -62,7 +62,7 @@ def first_problem(name: str, document: Any, part: str | None = None) -> Problem 
 
 
 def _words(found: Violation) -> str:
-    """Return the message for the violated keyword, with an excerpt of the value."""
+    """Return the message. It comes from `jsonschema`, for the violated keyword and an excerpt of the value."""
     value, limit = found.value, found.schema.get(found.keyword)
     match found.keyword:
         case "required":
@@ -73,35 +73,16 @@ def _words(found: Violation) -> str:
             return f"a text of {len(value)} characters is too long: the limit is {limit}"
         case "maxItems" | "maxProperties":
             return f"a list of {len(value)} items is too long: the limit is {limit}"
-        case "const":
-            return f"{limit!r} was expected"
-    return f"{_excerpt(value)!r} {_complaint(found.keyword, limit, value)}"
-
-
-def _complaint(keyword: str, limit: Any, value: Any) -> str:
-    """Return what is said of the value that violates a keyword."""
-    match keyword:
-        case "type":
-            return f"is not of type {', '.join(map(repr, [limit] if isinstance(limit, str) else limit))}"
-        case "enum":
-            return f"is not one of {limit!r}"
-        case "pattern":
-            return f"does not match {limit!r}"
-        case "minimum":
-            return f"is less than the minimum of {limit!r}"
-        case "exclusiveMinimum":
-            return f"is less than or equal to the minimum of {limit!r}"
-        case "maximum":
-            return f"is greater than the maximum of {limit!r}"
-        case "minItems" | "minLength" | "minProperties" if not value and limit == 1:
-            return "should be non-empty"
-        case "minItems" | "minLength" | "minProperties":
-            return f"is too short: the minimum is {limit}"
+        case "minItems" | "minLength" | "minProperties" if value:
+            return f"{_excerpt(value)!r} is too short: the minimum is {limit}"
         case "uniqueItems":
-            return "has non-unique elements"
+            return f"{_excerpt(value)!r} has non-unique elements"
         case "anyOf":
-            return "is not valid under any of the given schemas"
-    return "is not valid"
+            return f"{_excerpt(value)!r} is not valid under any of the given schemas"
+    from jsonschema import Draft202012Validator
+
+    problem = next(Draft202012Validator({found.keyword: limit}).iter_errors(_excerpt(value)), None)
+    return problem.message if problem is not None else f"{_excerpt(value)!r} is not valid"
 
 
 def _name(step: str) -> str:

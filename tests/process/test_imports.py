@@ -20,7 +20,7 @@ def test_no_stack_imports_torch_to_report_its_absence() -> None:
 def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
     code = (
         "import sys; from readiness.documents import assessment; from readiness.rendering import formats; formats.formats();"
-        "print([name for name in ('torch', 'junitparser', 'tabulate', 'rich') if name in sys.modules])"
+        "print([name for name in ('torch', 'jsonschema', 'junitparser', 'tabulate', 'rich') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert answer.stdout.strip() == "[]"

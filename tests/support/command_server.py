@@ -35,8 +35,6 @@ _MODULES = (
     "readiness.judging.rejudge", "readiness.profile.loader", "readiness.documents.schema", "readiness.rendering.html",
     "readiness.comparison", "typer._adapters", "rich.console",
 )  # fmt: skip
-#: What runs have their forkserver import, and what each worker that sweeps operators would: two seconds apiece.
-_WITH_TORCH = ("torch", "torch._dynamo")
 #: Variables that an interpreter or a library reads once, when it starts.
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "MKL_", "KMP_", "TORCH", "GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "TERMINAL_WIDTH", "_TYPER")
 _LARGEST_REQUEST_BYTES = 100_000
@@ -134,9 +132,7 @@ def serve(descriptor: int, *, torch: bool) -> None:
     for name in _MODULES:
         importlib.import_module(name)
     if torch:
-        for name in _WITH_TORCH:
-            importlib.import_module(name)
-        importlib.import_module("readiness.probes.operators.opinfo").load()
+        importlib.import_module("torch")
     gc.collect()
     gc.freeze()
     control = socket.socket(fileno=descriptor)
