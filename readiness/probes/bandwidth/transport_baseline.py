@@ -20,7 +20,7 @@ from readiness.distributed.types import RankContext
 #: How long the other end may take to connect.
 CONNECT_S = 20.0
 #: What the other end says first, as a number that a double holds; and how long it may take to say it.
-_WORD_BITS, _WORD_S = 52, 1.0
+_WORD_BITS, _WORD_S = 52, 5.0
 
 
 def kind(context: RankContext) -> str:

@@ -185,9 +185,10 @@ def test_a_connection_of_another_user_is_closed(ends: Ends) -> None:
         ends.listener.accept()
 
 
-def test_a_raw_connection_needs_the_secret() -> None:
+def test_a_raw_connection_needs_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever else connects first, says nothing or something else, or leaves."""
     word = bytes(range(8))
+    monkeypatch.setattr(transport_baseline, "_WORD_S", 0.5)
     with (
         rendezvous.listener("127.0.0.1") as listener,
         socket.create_connection(listener.getsockname()) as silent,
