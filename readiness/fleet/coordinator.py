@@ -130,7 +130,7 @@ class Folder:
         """Return the journal of a run that did not come to its end, to go on with."""
         folder = self.folder / "journals" / host
         kept = {}
-        for file in sorted(folder.glob("*.json*")) if folder.is_dir() else ():
+        for file in sorted(folder.glob("[!.]*.json*")) if folder.is_dir() else ():
             with contextlib.suppress(BadFileError):
                 kept[file.name] = files.read_bytes(file, largest_bytes=_LARGEST_BYTES)
         return kept

@@ -68,7 +68,7 @@ def _watched(
     stopped: float | None = None
     while True:
         ended = process.poll() is not None
-        for file in sorted(journal.glob("*.json*")):
+        for file in sorted(journal.glob("[!.]*.json*")):  # a hidden one is being written
             yield from _grown(file, sent)
         lines = output.read_bytes()[shown : shown + _MOST_OUTPUT]
         if not ended:
