@@ -162,7 +162,7 @@ def _refuse_options(arguments: list[str]) -> None:
             raise UsageError(f"{own} is set by `fleet run` itself", place="fleet run --", remedy="leave it out")
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     alone.command("run")(run_command.run)
-    get_command(alone).make_context("run", arguments, resilient_parsing=False)
+    get_command(alone).make_context("run", [*arguments])  # it empties the list
 
 
 @app.command("report")

@@ -23,6 +23,11 @@ _PERIOD_S = 0.5
 _MOST_OUTPUT = 64 * 1024
 _LARGEST_FILE_BYTES = 64 * 2**20
 _PIECE_BYTES = 2**20
+#: Has the kernel end the run with the process of the engine (Linux): a driver that is killed ends that one, and nobody else.
+_TIED = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9) if sys.platform == 'linux' else None; "
+    "os.getppid() == int(sys.argv[1]) or sys.exit(70); os.execvp(sys.argv[2], sys.argv[2:])"
+)
 #: A run that is told to stop writes what it knows; after so long it is killed.
 _STOPPING_S = 20.0
 
@@ -44,6 +49,7 @@ def assess(
         with (folder / "output").open("wb") as output:
             process = subprocess.Popen(
                 [
+                    sys.executable, "-c", _TIED, str(os.getpid()),
                     *(command or (sys.executable, "-m", "readiness")), "run", *arguments, "--resume", str(journal),
                     "-f", f"json={written['assessment.json']}", "-f", f"host={written['host.json']}", "-q",
                 ],

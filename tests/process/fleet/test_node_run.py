@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 from readiness.fleet.node_run import Event, assess
+from tests.support.paths import ROOT
 
 #: Writes a journal, then what the last argument but the folder's says.
 PROGRAM = """
@@ -95,6 +98,30 @@ def test_a_run_beyond_its_limit_is_stopped_and_its_files_count(tmp_path: Path) -
         assert ("file", "assessment.json", b"what was known") in found
 
 
+def test_a_run_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    code = (
+        "import os, sys; from readiness.fleet.node_run import assess\n"
+        f"for event in assess(['hang'], {{}}, 300.0, [sys.executable, {str(tmp_path / 'program.py')!r}]):\n"
+        "    if event[0] == 'output' and event[1].isdecimal():\n"
+        "        print(event[1], flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -9, done.stderr
+    number = int(done.stdout)
+    while _is_alive(number):
+        time.sleep(0.05)  # the test's own limit of time is the deadline
+
+
+def _is_alive(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_generator_that_is_dropped_leaves_no_process(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
@@ -106,5 +133,5 @@ def test_a_generator_that_is_dropped_leaves_no_process(tmp_path: Path) -> None:
             break
     stream.close()  # type: ignore[attr-defined]
     assert number
-    assert not Path(f"/proc/{number}").exists()
+    assert not _is_alive(number)
     assert os.getpid() != number
