@@ -46,12 +46,14 @@ def made(folder: Path, count: int, *, distinct: bool = False) -> str:
 
 
 def _distinct(item: AcceleratorAssessment) -> AcceleratorAssessment:
-    """Return the accelerator with a model and figures that no other has."""
+    """Return the accelerator with a model, figures, reasons and details that no other has."""
     share = 1 + item.facts.index * 1e-6
     evidence = tuple(
         replace(piece, measurements=tuple(
-            replace(one, value=one.value * share) if isinstance(one.value, float) else one for one in piece.measurements
-        ))
+            replace(one, value=one.value * share if isinstance(one.value, float) else one.value,
+                    about=f"{one.about or 'an operator'} on chip {item.facts.index}")
+            for one in piece.measurements
+        ), rows=tuple({**row, "chip": item.facts.index} for row in piece.rows))
         for piece in item.evidence
     )  # fmt: skip
     return replace(item, facts=replace(item.facts, model=f"model {item.facts.index}"), evidence=evidence)

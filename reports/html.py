@@ -167,34 +167,18 @@ def _list(
     title: str, words: str, groups: Sequence[DeviceGroup], kind: Kind, order: Mapping[str, int]
 ) -> dict[str, Any]:
     """One list of failures: a point for each requirement, whose it is, what was measured, and what to do."""
-    points: dict[tuple[str, ...], dict[str, Any]] = {}
-    for group in groups:
-        for entry in group.entries[kind]:
-            point = _point(entry)
-            key = point["title"], point["id"], point["uses"], point["remedy"], *point["waivers"]
-            known = points.setdefault(key, {**point, "ids": [], "variants": {}})
-            known["ids"] += entry.ids
-            for statement in entry.statements:
-                who = statement.applies_to or rendering.names(entry.ids)
-                known["variants"].setdefault(tuple(statement.lines), []).append(who)
-    for point in points.values():
-        point["applies_to"] = _applies_to(point["ids"], order)
-        point["lines"] = _lines(point["variants"])
-    every = list(points.values())
+    every = [
+        {
+            **_point(failure.first), "applies_to": _applies_to(failure.ids, order),
+            "lines": failure.lines(_MOST_VARIANTS, "in the tables below"),
+        }
+        for failure in rendering.failures_by_requirement(groups, kind)
+    ]  # fmt: skip
     shown = every[:_MOST_POINTS]
     return {
         "title": title, "words": words, "count": len(every), "style": html.STYLES[kind],
         "first": shown[:_UNFOLDED], "rest": shown[_UNFOLDED:], "left_out": len(every) - len(shown),
     }  # fmt: skip
-
-
-def _lines(variants: Mapping[tuple[str, ...], Sequence[str]]) -> list[str]:
-    """Return what was measured: of one kind line by line, of several those of the worst accelerators."""
-    if len(variants) == 1:
-        return list(next(iter(variants)))
-    lines = [f"{', '.join(who)}: {'; '.join(lines)}" for lines, who in list(variants.items())[:_MOST_VARIANTS]]
-    more = len(variants) - len(lines)
-    return [*lines, f"and {more} more like {'it' if more == 1 else 'these'}, in the tables below"] if more else lines
 
 
 def _point(entry: SharedFinding) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from readiness import rendering
@@ -43,13 +43,18 @@ class MatrixRow:
 
 
 def rows(subject: Subject, profile: Mapping[str, Any]) -> Iterator[MatrixRow]:
-    """All requirements of one assessment, accelerators that are alike together; in the order of the requirements."""
+    """All requirements of one assessment in their order; accelerators of which one says the same share a row."""
     limits = limits_of(subject)
     requirements = profile["requirements"]
+    found: dict[MatrixRow, list[str]] = {}
     for group in rendering.group_devices(subject.assessment):
-        entries = [(kind, entry) for kind, shared in group.entries.items() for entry in shared]
-        for kind, entry in sorted(entries, key=lambda pair: (pair[1].finding.requirement, pair[1].uses_text)):
-            yield _row(subject, group, kind, entry, limits, requirements.get(entry.finding.requirement, {}))
+        for kind, entries in group.entries.items():
+            for entry in entries:
+                row = _row(subject, group, kind, entry, limits, requirements.get(entry.finding.requirement, {}))
+                found.setdefault(row, []).extend(entry.ids)
+    order = {item.facts.id: place for place, item in enumerate(subject.assessment.accelerators)}
+    for row, ids in sorted(found.items(), key=lambda pair: (pair[0].requirement, pair[0].uses, order[pair[1][0]])):
+        yield replace(row, accelerators=rendering.names(sorted(set(ids), key=order.__getitem__)))
 
 
 def _row(
@@ -73,7 +78,7 @@ def _row(
         title=rendering.title(finding) or clean(prose.get("title", ""), 200),
         level=finding.level.value,
         uses=entry.uses_text,
-        accelerators=group.names(),
+        accelerators="",
         required=rendering.limit(finding),
         measured=measured,
         ratio=_ratios(findings, limits.get(finding.requirement)),

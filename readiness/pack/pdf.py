@@ -28,10 +28,11 @@ th, td { overflow-wrap: break-word; }
 #: WeasyPrint gives pictures within a page neither its style sheet nor its variables.
 _PICTURES = """<style>
 .back { fill: #e8ebee; stroke: #535c66; stroke-width: .5 } .proven { fill: #0b62a8 } .hatch { stroke: #0b62a8 }
+.of-bad .proven { fill: #8a0f14 } .of-open .proven { fill: #634200 }
 </style>"""
 #: A sheet of paper leads to no other file.
 _LINK = re.compile(r'<a href="(?:reports/[^"]*|comparison\.html)">([^<]*)</a>')
-_PICTURE = re.compile(r'<svg class="bar"[^>]*>')
+_PICTURE = re.compile(r'<svg class="bar [^>]*>')
 
 
 def refuse_missing() -> None:

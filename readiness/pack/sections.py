@@ -30,6 +30,8 @@ from readiness.rendering.text import clean, duration, figure, memory
 
 #: A re-test must reach so much of an accepted rate.
 RETEST_SHARE = 0.9
+#: Of accelerators of which one requirement says different things, so many are quoted.
+_MOST_STATEMENTS = 3
 STATUS: Mapping[str, str] = {
     "available": "on sale", "preview": "announced, not yet on sale", "rdi": "research, development or internal",
     "loan": "a sample on loan", "": "not stated",
@@ -147,18 +149,14 @@ def _device(item: AcceleratorAssessment) -> tuple[str, ...]:
 
 
 def _points(assessment: Assessment, kind: Kind) -> Iterator[dict[str, Any]]:
-    for group in rendering.group_devices(assessment):
-        for entry in group.entries[kind]:
-            finding = entry.finding
-            yield {
-                "requirement": finding.requirement, "title": rendering.title(finding), "accelerators": group.names(),
-                "uses": entry.uses_text,
-                "statements": "; ".join(
-                    f"{one.applies_to}: {'; '.join(one.lines)}" if one.applies_to else "; ".join(one.lines)
-                    for one in entry.statements
-                ),
-                "remedy": "" if finding.remedy is None else finding.remedy.text,
-            }  # fmt: skip
+    for failure in rendering.failures_by_requirement(rendering.group_devices(assessment), kind):
+        finding = failure.first.finding
+        yield {
+            "requirement": finding.requirement, "title": rendering.title(finding), "uses": failure.first.uses_text,
+            "accelerators": rendering.names(failure.ids),
+            "statements": "; ".join(failure.lines(_MOST_STATEMENTS, "in section 4")),
+            "remedy": "" if finding.remedy is None else finding.remedy.text,
+        }  # fmt: skip
 
 
 def _waivers(assessment: Assessment) -> Iterator[tuple[str, ...]]:

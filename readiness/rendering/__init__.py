@@ -17,9 +17,11 @@ from readiness.rendering.device_groups import (
     DeviceGroup,
     Group,
     LeftOut,
+    SharedFailure,
     SharedFinding,
     Statement,
     Time,
+    failures_by_requirement,
     group_devices,
     grouped,
     left_out,
@@ -65,6 +67,7 @@ __all__ = [
     "LeftOut",
     "Paint",
     "Section",
+    "SharedFailure",
     "SharedFinding",
     "Statement",
     "Time",
@@ -77,6 +80,7 @@ __all__ = [
     "earlier",
     "escape_markdown",
     "failed_stacks",
+    "failures_by_requirement",
     "figure",
     "fit",
     "group_by_kind",
@@ -109,4 +113,4 @@ __all__ = [
     "width",
     "worst",
     "wrap",
-]  # fmt: skip
+]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from readiness.causes import Cause, SkipCause
 from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Finding, Level, Status, Use, Verdict
 from readiness.rendering.accelerators import device, names, simulated, software
-from readiness.rendering.findings import FindingGroup, Kind, figure_of, group_by_kind, labels, reading, reason
+from readiness.rendering.findings import FindingGroup, Kind, figure_of, group_by_kind, labels, reading, reason, title
 from readiness.rendering.text import clean, figure
 from readiness.rendering.verdicts import score_range, severity_key
 
@@ -334,3 +334,42 @@ def _shape(entry: FindingGroup) -> tuple[object, ...]:
         finding.requirement, entry.uses, finding.level, finding.weight, finding.check, finding.measure, finding.limit,
         finding.value is None, finding.why, repr(finding.remedy), repr(finding.waived), repr(finding.expired_waiver),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFailure:
+    """One requirement that accelerators of several groups fail. `said` has by what was measured of whom, the worst first."""
+
+    first: SharedFinding
+    ids: tuple[str, ...]
+    said: Mapping[tuple[str, ...], tuple[str, ...]]
+
+    def lines(self, most: int, elsewhere: str) -> list[str]:
+        """Return what was measured: line by line if it is the same of all, else a line for each of the first and a count."""
+        if len(self.said) == 1:
+            return list(next(iter(self.said)))
+        shown = [f"{', '.join(who)}: {'; '.join(lines)}" for lines, who in list(self.said.items())[:most]]
+        more = len(self.said) - len(shown)
+        return [*shown, f"and {more} more like {'it' if more == 1 else 'these'}, {elsewhere}"] if more else shown
+
+
+def failures_by_requirement(groups: Sequence[DeviceGroup], kind: Kind) -> list[SharedFailure]:
+    """Return the failures of a kind of all groups, one for each requirement, use, remedy and waiver."""
+    found: dict[tuple[object, ...], list[SharedFinding]] = {}
+    for group in groups:
+        for entry in group.entries[kind]:
+            finding = entry.finding
+            waivers = finding.waived, finding.expired_waiver
+            key = finding.requirement, title(finding), entry.uses_text, finding.remedy, *waivers
+            found.setdefault(key, []).append(entry)
+    failures = []
+    for entries in found.values():
+        said: dict[tuple[str, ...], list[str]] = {}
+        for entry in entries:
+            for statement in entry.statements:
+                said.setdefault(tuple(statement.lines), []).append(statement.applies_to or names(entry.ids))
+        failures.append(SharedFailure(
+            entries[0], tuple(dict.fromkeys(id for entry in entries for id in entry.ids)),
+            {lines: tuple(who) for lines, who in said.items()},
+        ))  # fmt: skip
+    return failures

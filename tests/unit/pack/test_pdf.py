@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pypdf import PdfReader
@@ -45,6 +48,51 @@ def test_it_is_marked_as_pdf_a(files: dict[str, bytes]) -> None:
     xmp = reader.trailer["/Root"]["/Metadata"].get_data().decode()  # type: ignore[index]
     assert 'pdfaid:part="3"' in xmp or "<pdfaid:part>3<" in xmp
     assert 'pdfaid:conformance="U"' in xmp or "<pdfaid:conformance>U<" in xmp
+
+
+def _objects(reader: PdfReader) -> Iterator[Any]:
+    for number in range(1, len(reader.xref_objStm) + max(reader.xref[0], default=0) + 2):
+        with contextlib.suppress(Exception):
+            yield reader.get_object(number)
+
+
+def test_it_keeps_the_rules_of_pdf_a_that_can_be_checked_without_a_validator(files: dict[str, bytes]) -> None:
+    """ISO 19005-3: header, identifier, output intent with a profile, embedded fonts with Unicode, sources named, no action."""
+    data = files[PDF]
+    assert data.startswith(b"%PDF-1.7")
+    comment = data.splitlines()[1]
+    assert comment.startswith(b"%")
+    assert sum(byte > 127 for byte in comment) >= 4
+    reader = PdfReader(io.BytesIO(data))
+    root: Any = reader.trailer["/Root"]
+    assert "/ID" in reader.trailer
+    assert "/Encrypt" not in reader.trailer
+    (intent,) = root["/OutputIntents"]
+    intent = intent.get_object()
+    assert (intent["/S"], intent["/DestOutputProfile"].get_object()["/N"]) == ("/GTS_PDFA1", 3)
+    assert intent["/DestOutputProfile"].get_object().get_data()[36:40] == b"acsp"  # the mark of an ICC profile
+    for named in root["/AF"]:
+        source = named.get_object()
+        assert (source["/AFRelationship"], source["/F"], source["/UF"]) == ("/Source", "a.json", "a.json")
+        assert source["/EF"]["/F"].get_object()["/Subtype"] == "/application/json"
+    assert not {"/AA", "/OpenAction"} & root.keys()
+    fonts = [one for one in _objects(reader) if isinstance(one, dict) and one.get("/Type") == "/Font"]
+    assert fonts
+    for font in fonts:
+        if font["/Subtype"] == "/Type0":
+            assert "/ToUnicode" in font
+            descriptor = font["/DescendantFonts"][0].get_object()["/FontDescriptor"].get_object()
+            assert {"/FontFile2", "/FontFile3"} & descriptor.keys(), font["/BaseFont"]
+    for one in _objects(reader):
+        if isinstance(one, dict):
+            assert one.get("/S") not in ("/JavaScript", "/Launch", "/URI", "/GoToR", "/SubmitForm"), one
+            assert one.get("/Subtype") not in ("/Movie", "/Sound", "/Screen", "/3D", "/FileAttachment")
+
+
+def test_bars_have_their_colours(files: dict[str, bytes]) -> None:
+    page = pdf._on_paper(files[PAGE].decode())
+    assert page.count('class="bar of-') == page.count(".of-bad .proven") - 1  # that of the style sheet
+    assert 'class="bar of-' in page
 
 
 def test_the_same_page_gives_the_same_bytes(core: Core, files: dict[str, bytes]) -> None:
