@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from readiness.datamodel import Measurement
@@ -89,7 +90,7 @@ class WorkloadSummary:
             labels | (extent if not standing else {"extent": "all"}),
             about=self.line(pairs, phases) if standing else None,
         )  # fmt: skip
-        for weight, weigh in (("calls", self._by_calls), ("time", self._by_time)):
+        for weight, weigh in (("calls", self._by_calls), ("time", partial(self._by_time, self.times))):
             yield from self._covered(pairs, use, phases, labels | extent | {"weight": weight}, weigh)
 
     def _covered(
@@ -120,9 +121,9 @@ class WorkloadSummary:
     def _by_calls(self, number: int, phases: Sequence[Phase]) -> float:
         return float(self.workload.records[number].count(phases))
 
-    def _by_time(self, number: int, phases: Sequence[Phase]) -> float:
-        """Yield the seconds of one step, as far as they are known."""
-        timing = self.times.get(number)
+    def _by_time(self, times: Mapping[int, CallTiming], number: int, phases: Sequence[Phase]) -> float:
+        """Return the seconds of one step, as far as they are known."""
+        timing = times.get(number)
         if timing is None:
             return 0.0
         whole = self.workload.records[number].call.op == "aten::scaled_dot_product_attention"
@@ -135,7 +136,7 @@ class WorkloadSummary:
 
     @property
     def times(self) -> Mapping[int, CallTiming]:
-        """Timings of records by number."""
+        """Timings of records by number, collected anew from what was found so far."""
         return {number: timing for _, result in self.found for number, timing in result.timings.items()}
 
     def full_share(self) -> float:
