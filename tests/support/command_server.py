@@ -35,6 +35,8 @@ _MODULES = (
     "readiness.judging.rejudge", "readiness.profile.loader", "readiness.documents.schema", "readiness.rendering.html",
     "readiness.comparison", "typer._adapters", "rich.console",
 )  # fmt: skip
+#: What runs have their forkserver import; and what words a bad file's fault, which builds two parsers with its extra for formats.
+_WITH_TORCH, _WITHOUT_TORCH = ("torch", "torch._dynamo"), ("jsonschema",)
 #: Variables that an interpreter or a library reads once, when it starts.
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "MKL_", "KMP_", "TORCH", "GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "TERMINAL_WIDTH", "_TYPER")
 _LARGEST_REQUEST_BYTES = 100_000
@@ -129,10 +131,10 @@ def _text(data: bytes) -> str:
 
 def serve(descriptor: int, *, torch: bool) -> None:
     """The forking process: answer each request with the process id, then with the exit code, until nobody asks any more."""
-    for name in _MODULES:
+    for name in (*_MODULES, *(_WITH_TORCH if torch else _WITHOUT_TORCH)):
         importlib.import_module(name)
-    if torch:
-        importlib.import_module("torch")
+    if torch:  # what each worker that sweeps operators would load, for two seconds
+        importlib.import_module("readiness.probes.operators.opinfo").load()
     gc.collect()
     gc.freeze()
     control = socket.socket(fileno=descriptor)
