@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
-from readiness import check_registry
-from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Outcome, Status, Use
+from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Outcome, Profile, Status, Use
 from readiness.judging.judge import judge
 from readiness.profile import loader
+from tests.support import checks
 
 CHIP = AcceleratorFacts("cuda:0", "cuda", 0, "cuda", "NVIDIA", "a chip of eight")
 WHERE = {"world": "all", "chips": "several", "ranks": "8"}
@@ -38,10 +39,15 @@ def measured(name: str, *, left_out: str = "") -> Evidence:
     return Evidence("multichip.bandwidth", Status.MEASURED, measurements=tuple(item for item in items if item.name != left_out))
 
 
+@cache
+def demands(model: str) -> Profile:
+    """A shipped profile, read once."""
+    return loader.load(model, checks())
+
+
 def judged(name: str, model: str, use: Use, *, left_out: str = "") -> dict[str, Outcome]:
     """The outcome of each requirement on links that a profile of a model has, by name."""
-    demands = loader.load(model, check_registry.discover())
-    found = judge(demands, CHIP, [measured(name, left_out=left_out)], uses=[use], chips=8)
+    found = judge(demands(model), CHIP, [measured(name, left_out=left_out)], uses=[use], chips=8)
     return {item.requirement: item.outcome for item in found.findings if item.requirement in IDS}
 
 
@@ -89,8 +95,7 @@ def test_what_was_not_measured_of_links_is_unknown(model: str, use: Use, left_ou
 
 
 def test_two_chips_have_no_smaller_group() -> None:
-    demands = loader.load("general", check_registry.discover())
-    found = judge(demands, CHIP, [measured("h800", left_out="group_bus_share")], uses=[Use.TRAINING], chips=2)
+    found = judge(demands("general"), CHIP, [measured("h800", left_out="group_bus_share")], uses=[Use.TRAINING], chips=2)
     assert next(item.outcome for item in found.findings if item.requirement == "small-groups-carry") is Outcome.NOT_APPLICABLE
 
 
@@ -100,9 +105,8 @@ def test_two_chips_have_no_smaller_group() -> None:
 def test_exchanges_that_take_turns_with_computing_are_reported(ratio: float | None, outcome: Outcome) -> None:
     items = [] if ratio is None else [Measurement("overlap_ratio", ratio, WHERE)]
     evidence = Evidence("multichip.bandwidth", Status.MEASURED, measurements=tuple(items))
-    demands = loader.load("general", check_registry.discover())
     outcomes = {}
     for stack in ("cuda", "cpu", "sim"):
-        found = judge(demands, replace(CHIP, stack=stack), [evidence], uses=[Use.TRAINING], chips=8)
+        found = judge(demands("general"), replace(CHIP, stack=stack), [evidence], uses=[Use.TRAINING], chips=8)
         outcomes[stack] = next(item.outcome for item in found.findings if item.requirement == "exchanges-hide")
     assert outcomes == {"cuda": outcome, "cpu": Outcome.NOT_APPLICABLE, "sim": Outcome.NOT_APPLICABLE}

@@ -13,7 +13,7 @@ from readiness.probes.stability import measurements
 from readiness.probes.stability.staying_power import Paced, of_samples
 from readiness.probes.stability.thermal_load import Moment, Span, ThermalLoad
 from readiness.rendering import row_shapes
-from tests.unit.checks.stability.test_load import thermal_load
+from tests.process.checks.stability.test_load import thermal_load
 
 
 def paces(*milliseconds: float, host_ms: tuple[float, ...] = (), each: int = 40) -> list[Paced]:
