@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from readiness.cli import common, completion
 from readiness.datamodel import Use
 from readiness.errors import Exit, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from readiness.memory_fit.plan import Settings
 
 
 class Format(StrEnum):
@@ -27,7 +30,6 @@ class Sharding(StrEnum):
     OPTIMIZER = "optimizer"
     GRADIENTS = "gradients"
     PARAMETERS = "parameters"
-
 
 
 def fit(
@@ -86,7 +88,10 @@ def fit(
     asked = tuple(use for use in (of_profile or tuple(Use)) if not uses or use in uses)
     if not asked:
         raise UsageError(f"{name} does not cover {', '.join(uses or ())}", place="--use", remedy="leave it out")
-    settings = replace(plan.Settings.of(given), **_options(
+    planned = plan.Settings.of(given)
+    if chips is not None:
+        planned = _for_chips(planned, chips)
+    settings = replace(planned, **_options(
         chips=chips, tensor=tensor, pipeline=pipeline, expert=expert, length=length, batch=batch,
         training_sharding=None if sharding is None else sharding.value, training_dtype=dtype, optimizer=optimizer,
         recompute=recompute, serving_dtype=serving_dtype, cache_dtype=cache_dtype, usable_share=usable,
@@ -100,6 +105,12 @@ def fit(
     else:
         common.put(rendering.text(report))
     raise typer.Exit(Exit.READY if all(found.fits for found in report.fits.values()) else Exit.NOT_READY)
+
+
+def _for_chips(planned: Settings, chips: int) -> Settings:
+    """Return the plan of a profile for another number of chips: how it divides its own number need not divide this one."""
+    others = [kind for kind in ("training", "serving") if getattr(planned, f"{kind}_chips") != chips]
+    return replace(planned, **{f"{kind}_{name}": 0 for kind in others for name in ("tensor", "pipeline", "expert")})
 
 
 def _options(**given: Any) -> dict[str, Any]:
