@@ -21,6 +21,7 @@ from readiness.causes import KillCause
 from readiness.datamodel import AcceleratorFacts
 from readiness.engine.worker_evidence import discovered, is_from_outside
 from readiness.errors import InterruptedRunError, UsageError
+from readiness.host.identity import this_host
 from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
 from readiness.simulator import machine_file as chips
@@ -194,7 +195,7 @@ def host(discovery: Discovery) -> dict[str, Any]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             packages[name] = metadata.version(name)
     return {
-        "name": platform.node(),
+        "name": this_host(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),

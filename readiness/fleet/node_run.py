@@ -33,9 +33,11 @@ _STOPPING_S = 20.0
 
 
 def assess(
-    arguments: Sequence[str], kept: Mapping[str, bytes], limit_s: float, command: Sequence[str] = ()
+    host: str, arguments: Sequence[str], kept: Mapping[str, bytes], limit_s: float, command: Sequence[str] = ()
 ) -> Iterator[Event]:
     """Run readiness with these arguments and yield events; `kept` are the files of an earlier journal, to go on with.
+
+    `host` is the node's name in the assessment: several nodes may be containers of one name.
 
     The last event is `end`, after the assessment and its summary as `file` events where they were written. A run that
     takes longer than `limit_s` is stopped, then killed, and what it had written by then is handed on like any other's.
@@ -54,6 +56,7 @@ def assess(
                     "-f", f"json={written['assessment.json']}", "-f", f"host={written['host.json']}", "-q",
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                env=os.environ | {"READINESS_HOST": host},
             )  # fmt: skip
         try:
             yield from _watched(process, folder / "output", journal, dict(kept), limit_s)

@@ -67,7 +67,7 @@ class RayEngine:
         strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
         pinned = strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
         stream = self._assess.options(scheduling_strategy=pinned, num_returns="streaming").remote(
-            list(arguments), dict(kept), limit_s
+            node.name, list(arguments), dict(kept), limit_s
         )
         return RayTask(self._ray, stream)
 

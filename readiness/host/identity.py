@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import platform
 import re
 from collections.abc import Mapping
@@ -55,6 +56,11 @@ def accelerator(facts: AcceleratorFacts) -> tuple[Any, ...]:
 def same_place(one: Identity, other: Identity) -> bool:
     """Return whether both are the same machine now, in one network: two names for one host."""
     return all(key in one and one[key] == other.get(key) for key in ("boot", "network"))
+
+
+def this_host() -> str:
+    """Return this host's name: that of READINESS_HOST, where containers of one name are several hosts, else the system's."""
+    return os.environ.get("READINESS_HOST") or platform.node()
 
 
 def host_name(name: object) -> str:

@@ -15,7 +15,6 @@ import contextlib
 import importlib
 import inspect
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from readiness import package_data
 from readiness.datamodel import Assessment
 from readiness.documents.files import write_atomically, write_bytes_atomically, written_through
 from readiness.errors import InternalError, ReadinessError, UsageError, did_you_mean
-from readiness.host.identity import host_name
+from readiness.host.identity import host_name, this_host
 from readiness.rendering.charts import shows_blocks
 
 _FLAG = "--format"
@@ -117,7 +116,7 @@ def parse_request(text: str, known: Mapping[str, str] | None = None) -> Request:
             place=f"{_FLAG} {text!r}",
             remedy=f"write {name} for standard output, or {name}=report{known[name]}",
         )
-    return Request(name, None if file in ("", "-") else Path(file.replace("%h", host_name(platform.node()))))
+    return Request(name, None if file in ("", "-") else Path(file.replace("%h", host_name(this_host()))))
 
 
 def parse_requests(texts: Iterable[str], known: Mapping[str, str] | None = None) -> list[Request]:

@@ -108,6 +108,10 @@ def test_a_file_may_bear_the_hosts_name(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(dumps(to_json(saved.small(tmp_path))))
     done = readiness("report", str(tmp_path / "a.json"), "-q", "-f", f"host={tmp_path}/%h.json", state=tmp_path)
     assert done.returncode in (0, 1, 3), done.stderr
+    named = readiness("report", str(tmp_path / "a.json"), "-q", "-f", f"host={tmp_path}/%h.json", state=tmp_path,
+                      READINESS_HOST="pod-7")  # fmt: skip
+    assert named.returncode == done.returncode
+    assert (tmp_path / "pod-7.json").exists()
     written = tmp_path / f"{host_name(os.uname().nodename)}.json"
     assert json.loads(written.read_text())["schema"] == "readiness.host/1"
 

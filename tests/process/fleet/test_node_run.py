@@ -21,7 +21,7 @@ journal = folder / "journal.jsonl"
 before = journal.read_text() if journal.exists() else ""
 (folder / "run.json").write_text("{}")
 journal.write_text(before + "one\\n")
-print("a line", flush=True)
+print("a line of", os.environ["READINESS_HOST"], flush=True)
 what = arguments[1]
 if what == "hang":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -50,7 +50,7 @@ def events(tmp_path: Path, what: str, limit_s: float = 300.0, **kept: bytes) -> 
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     files = {name.replace("_", "."): content for name, content in kept.items()}
-    return list(assess([what], files, limit_s, [sys.executable, str(program)]))
+    return list(assess("node", [what], files, limit_s, [sys.executable, str(program)]))
 
 
 def journal_of(found: list[Event]) -> bytes:
@@ -66,7 +66,7 @@ def journal_of(found: list[Event]) -> bytes:
 
 def test_a_run_hands_on_its_lines_its_journal_and_its_files(tmp_path: Path) -> None:
     found = events(tmp_path, "work")
-    assert ("output", "a line") in found
+    assert ("output", "a line of node") in found
     assert journal_of(found) == b"one\ntwo\n"
     assert found[-3:] == [
         ("file", "assessment.json", b"assessment.json"), ("file", "host.json", b"host.json"), ("end", 1),
@@ -91,7 +91,7 @@ def test_a_run_beyond_its_limit_is_stopped_and_its_files_count(tmp_path: Path) -
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     # Its limit is over from the start: it may be stopped before it can write.
-    found = list(assess(["stop"], {}, 0.0, [sys.executable, str(program)]))
+    found = list(assess("node", ["stop"], {}, 0.0, [sys.executable, str(program)]))
     assert ("limit", 0.0) in found
     assert found[-1] in (("end", 130), ("end", -15))
     if found[-1] == ("end", 130):
@@ -102,7 +102,7 @@ def test_a_run_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     code = (
         "import os, sys; from readiness.fleet.node_run import assess\n"
-        f"for event in assess(['hang'], {{}}, 300.0, [sys.executable, {str(tmp_path / 'program.py')!r}]):\n"
+        f"for event in assess('node', ['hang'], {{}}, 300.0, [sys.executable, {str(tmp_path / 'program.py')!r}]):\n"
         "    if event[0] == 'output' and event[1].isdecimal():\n"
         "        print(event[1], flush=True); os.kill(os.getpid(), 9)"
     )
@@ -125,7 +125,7 @@ def _is_alive(number: int) -> bool:
 def test_a_generator_that_is_dropped_leaves_no_process(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    stream = assess(["hang"], {}, 300.0, [sys.executable, str(program)])
+    stream = assess("node", ["hang"], {}, 300.0, [sys.executable, str(program)])
     number = 0
     for event in stream:
         if event[0] == "output" and str(event[1]).isdecimal():
