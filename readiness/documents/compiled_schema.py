@@ -19,7 +19,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 _ALL = (_NONE, bool, int, float, str, list, dict)
 _ANNOTATIONS = frozenset({"$schema", "$id", "$defs", "title", "description"})
-#: Strings that fit a pattern are remembered, so many for each pattern: names repeat.
+#: Texts that fit are remembered, so many for each part of a schema: names repeat.
 _MOST_REMEMBERED = 10_000
 
 
@@ -123,6 +123,8 @@ class _Compiler:
         for keyword, (kinds, make) in _MAKERS.items():
             if keyword in schema and kind in kinds:
                 handler = _both(handler, make(self, schema, keyword))
+        if kind is str and handler is not None:
+            handler = _remembering(handler)
         if kind is dict and not schema.keys().isdisjoint(("properties", "additionalProperties", "propertyNames")):
             handler = _both(handler, self.members(schema))
         return handler
@@ -179,30 +181,49 @@ def _whole_number(schema: Mapping[str, Any]) -> Handler:
     return lambda value: None if value.is_integer() else Violation(schema, "type", value)
 
 
-def _bound(holds: Callable[[Any, Any], bool]) -> Callable[[_Compiler, Mapping[str, Any], str], Handler]:
-    """Return the compiler of a keyword that compares a value with a limit."""
+def _remembering(handler: Handler) -> Handler:
+    """Return the requirements on texts, which short ones that have met them meet without another look."""
+    known: set[str] = set()
 
-    def make(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
-        limit = schema[keyword]
-        return lambda value: None if holds(value, limit) else Violation(schema, keyword, value)
+    def remembering(value: str) -> Violation | None:
+        if value in known:
+            return None
+        found = handler(value)
+        if found is None and len(known) < _MOST_REMEMBERED and len(value) < 1000:
+            known.add(value)
+        return found
 
-    return make
+    return remembering
+
+
+def _least(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
+    limit = schema[keyword]
+    return lambda value: Violation(schema, keyword, value) if value < limit else None
+
+
+def _most(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
+    limit = schema[keyword]
+    return lambda value: Violation(schema, keyword, value) if value > limit else None
+
+
+def _above(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
+    limit = schema[keyword]
+    return lambda value: Violation(schema, keyword, value) if value <= limit else None
+
+
+def _longest(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
+    limit = schema[keyword]
+    return lambda value: Violation(schema, keyword, value) if len(value) > limit else None
+
+
+def _shortest(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
+    limit = schema[keyword]
+    return lambda value: Violation(schema, keyword, value) if len(value) < limit else None
 
 
 def _pattern(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
     search = re.compile(schema["pattern"]).search
-    known: set[str] = set()
-
-    def handler(value: str) -> Violation | None:
-        if value in known:
-            return None
-        if search(value) is None:
-            return Violation(schema, keyword, value)
-        if len(known) < _MOST_REMEMBERED and len(value) < 1000:
-            known.add(value)
-        return None
-
-    return handler
+    return lambda value: Violation(schema, keyword, value) if search(value) is None else None
 
 
 def _required(_: _Compiler, schema: Mapping[str, Any], keyword: str) -> Handler:
@@ -288,16 +309,16 @@ _NUMBERS, _STRING, _ARRAY, _OBJECT = (int, float), (str,), (list,), (dict,)
 _MAKERS: dict[str, tuple[tuple[type, ...], Callable[[_Compiler, Mapping[str, Any], str], Handler]]] = {
     "const": (_ALL, _choice),
     "enum": (_ALL, _choice),
-    "minimum": (_NUMBERS, _bound(lambda value, limit: not value < limit)),
-    "maximum": (_NUMBERS, _bound(lambda value, limit: not value > limit)),
-    "exclusiveMinimum": (_NUMBERS, _bound(lambda value, limit: not value <= limit)),
-    "minLength": (_STRING, _bound(lambda value, limit: len(value) >= limit)),
-    "maxLength": (_STRING, _bound(lambda value, limit: len(value) <= limit)),
+    "minimum": (_NUMBERS, _least),
+    "maximum": (_NUMBERS, _most),
+    "exclusiveMinimum": (_NUMBERS, _above),
+    "minLength": (_STRING, _shortest),
+    "maxLength": (_STRING, _longest),
     "pattern": (_STRING, _pattern),
-    "minItems": (_ARRAY, _bound(lambda value, limit: len(value) >= limit)),
-    "maxItems": (_ARRAY, _bound(lambda value, limit: len(value) <= limit)),
-    "minProperties": (_OBJECT, _bound(lambda value, limit: len(value) >= limit)),
-    "maxProperties": (_OBJECT, _bound(lambda value, limit: len(value) <= limit)),
+    "minItems": (_ARRAY, _shortest),
+    "maxItems": (_ARRAY, _longest),
+    "minProperties": (_OBJECT, _shortest),
+    "maxProperties": (_OBJECT, _longest),
     "required": (_OBJECT, _required),
     "prefixItems": (_ARRAY, _prefix),
     "items": (_ARRAY, _items),
