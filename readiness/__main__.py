@@ -18,8 +18,6 @@ from readiness.rendering.log_commands import Breaker
 
 #: By this variable a shell asks how a word goes on.
 _COMPLETES = "_READINESS_COMPLETE"
-#: The help is one as well.
-_LONGEST_MESSAGE = 5000
 #: What a stream's encoding is called that takes English alone.
 _NARROW = ("ascii", "us-ascii", "ansi_x3.4-1968")
 
@@ -145,19 +143,13 @@ def _call() -> int:
     except Exception as problem:
         if not callable(getattr(problem, "show", None)):
             raise
-        _print_usage_error(problem)
-        return _failed(Exit.USAGE, str(getattr(problem, "message", problem)))
+        from readiness.cli import usage_errors
+
+        if usage_errors.is_help(problem):
+            usage_errors.show_help(problem)
+            return _failed(Exit.USAGE, "no command was given")
+        raise usage_errors.usage_error(problem) from problem
     return code if isinstance(code, int) else Exit.READY
-
-
-def _print_usage_error(problem: Any) -> None:
-    """Print typer's message about a wrong command line, without very long arguments."""
-    from readiness.rendering import clean
-
-    message = getattr(problem, "message", None)
-    if isinstance(message, str) and len(message) > _LONGEST_MESSAGE:
-        problem.message = clean(message)
-    problem.show()
 
 
 def _complete(app: Any) -> int:

@@ -218,7 +218,13 @@ class Evidence:
     log: str = ""
     earlier: str | None = None  # when the run began that measured it, where this one took it over
     cause: Cause | None = None
+    earlier_tries_s: float = 0.0  # wall time of the tries before the last one
     host_load: HostLoad | None = None  # None where the system reports none of it; documents of early versions have none
+
+    @property
+    def all_tries_s(self) -> float:
+        """Wall time of all tries."""
+        return self.seconds + self.earlier_tries_s
 
 
 class Operator(StrEnum):

@@ -16,6 +16,8 @@ _MOST_TITLES = 4
 #: Longer lists are folded to a count.
 _MOST_ENTRIES = {"BLOCKERS": 12, "LIMITS": 6, "WAIVED": 20, "FOR INFORMATION": 4}
 _MOST_CAUSES = 8
+#: Of many accelerators that differ these are told in full, the worst ones.
+_MOST_GROUPS = 10
 _MOST_NAMES = 4
 _MOST_CURVES = 8
 
@@ -38,10 +40,20 @@ def render(
         lines += ["", "No accelerator was assessed, so nothing is known."]
     if len(assessment.accelerators) > 1:
         lines += ["", *_summary(assessment, paint, width)]
-    for group in rendering.group_devices(assessment):
+    groups = rendering.group_devices(assessment)
+    shown = groups if verbose else _worst(groups)
+    for group in shown:
         lines += ["", *_accelerators(group, assessment, paint, width, whole=verbose, blocks=blocks)]
+    if left_out := sum(len(group.items) for group in groups) - sum(len(group.items) for group in shown):
+        lines += ["", *rendering.wrap(f"and {left_out} further accelerators, none worse than these; -v shows them", width)]
     lines += _rehearsal(assessment, paint, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _worst(groups: Sequence[DeviceGroup]) -> list[DeviceGroup]:
+    """Return the worst groups of many, in the given order."""
+    kept = sorted(range(len(groups)), key=lambda number: groups[number].urgency)[:_MOST_GROUPS]
+    return [groups[number] for number in sorted(kept)]
 
 
 def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:

@@ -140,15 +140,20 @@ def seconds(text: str, flag: str) -> float:
     return value
 
 
-def saved_or_last(saved: Path | None, *, quiet: bool) -> Path:
-    """Return the assessment to read: the named one, else that of the last run. Raises UsageError."""
+def saved_or_last(saved: Path | None, *, quiet: bool, finished: bool) -> Path:
+    """Return the assessment to read: the named one, else that of the last run, or of the last that finished.
+
+    Raises UsageError.
+    """
     if saved is not None:
         return saved
-    from readiness.engine.run_store import last_run
+    from readiness.engine.run_store import last_run, latest_run
 
-    file = last_run("SAVED", "name an assessment that `run -f json=FILE` wrote, or start a run first") / "assessment.json"
+    remedy = "name an assessment that `run -f json=FILE` wrote, or start a run first"
+    folder, interrupted = (last_run("SAVED", remedy), False) if finished else latest_run("SAVED", remedy)
+    file = folder / "assessment.json"
     if not quiet:
-        print(f"readiness: the last run: {file}", file=sys.stderr)
+        print(f"readiness: the last run{', which was interrupted' if interrupted else ''}: {file}", file=sys.stderr)
     return file
 
 

@@ -51,14 +51,14 @@ def explain(
     if name in found:
         parts.append(_check(found[name]))
     if profile is None and (name in profiles.names() or name.endswith(".toml")):
-        parts.append(_profile(profiles.load(name, found)))
+        parts.append(_profile(profiles.load(name, found), profiles.file_of(name)))
     if profile is not None or not parts:
         last_profile, last = _last_run()
         requirement = _required(name, profile, last_profile if any(True for _ in _findings(last, name)) else None, found)
         if requirement is not None:
             parts.append("\n".join(_whole(*requirement, found)))
         if requirement is not None or any(True for _ in _findings(last, name)):
-            parts.append("\n".join(_measured(name, last, known=requirement is not None)))
+            parts.append("\n".join(_measured(name, last, None if requirement is None else requirement[0])))
     if not parts:
         raise _unknown(name, profile, found)
     common.put("\n\n".join(parts))
@@ -122,10 +122,10 @@ def _whole(requirement: Requirement, profile: Profile, others: list[str], found:
 def _last_run() -> tuple[str | None, Assessment | None]:
     """Return the profile of the last run and its assessment; None where there is none or it cannot be read."""
     from readiness.documents import assessment
-    from readiness.engine.run_store import last_run, profile_of_run
+    from readiness.engine.run_store import latest_run, profile_of_run
 
     try:
-        folder = last_run("", "")
+        folder, _ = latest_run("", "")
         found = assessment.read(folder / "assessment.json")
     except ReadinessError:
         return None, None
@@ -139,8 +139,8 @@ def _findings(assessment: Assessment | None, id: str) -> Iterator[tuple[str, Fin
                 yield item.facts.id, finding
 
 
-def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]:
-    """Describe a requirement's findings in the last run; also its definition where its profile is not `known`."""
+def _measured(id: str, last: Assessment | None, known: Requirement | None) -> Iterator[str]:
+    """Describe a requirement's findings in the last run; also its definition there where it is not that of `known`."""
     from readiness.rendering import measured, names, wrap
 
     if last is None:
@@ -156,12 +156,15 @@ def _measured(id: str, last: Assessment | None, *, known: bool) -> Iterator[str]
     if first is None:
         yield f"Not required in {when}."
         return
-    if not known:
+    if known is None:
         yield f"{clean(id)}  ({first.level}, weight {first.weight:g})"
         yield f"  {clean(first.check)}: {clean(first.measure)} {clean(first.limit)}"
         yield from _texts({"": first.title, "why": first.why, "remedy": first.remedy.text if first.remedy else None})
         yield ""
     yield f"In {when}:"
+    if known is not None and (first.check, first.measure, first.limit) != (known.check, known.measure, str(known.limit)):
+        there = f"{clean(first.check)}: {clean(first.measure)} {clean(first.limit)}"
+        yield f"  it was another requirement of this name there: {there}"
     for (outcome, words), found_on in by_outcome.items():
         uses = [use for use in Use if any(use.value in uses_found for uses_found in found_on.values())]
         yield from wrap(f"{names(list(found_on))} ({', '.join(uses)}): {outcome}; {words}", _WIDTH, first="  ", rest="    ")
@@ -190,12 +193,21 @@ def _check(check: Check) -> str:
     return "\n".join(lines)
 
 
-def _profile(profile: Profile) -> str:
+def _profile(profile: Profile, own: Path) -> str:
+    """Describe a profile: the requirements that it states itself first, then those of each that it extends."""
     lines = [clean(profile.name), clean(profile.title), ""]
     if profile.description:
         lines += [textwrap.fill(clean(" ".join(profile.description.split())), _WIDTH), ""]
+    by_file: dict[str, list[Requirement]] = {}
     for requirement in sorted(profile.requirements, key=lambda item: (item.check, item.id)):
-        lines += [_requirement(requirement), ""]
+        by_file.setdefault((requirement.place or "").rpartition(":")[0], []).append(requirement)
+    for file in sorted(by_file, key=lambda file: (Path(file) != own, Path(file).stem == "general", file)):
+        if len(by_file) > 1:
+            count = len(by_file[file])
+            stated = "of its own" if Path(file) == own else f"from {clean(Path(file).stem)}"
+            lines += [f"{count} requirement{'' if count == 1 else 's'} {stated}", ""]
+        for requirement in by_file[file]:
+            lines += [_requirement(requirement), ""]
     return "\n".join(lines).rstrip()
 
 

@@ -45,7 +45,7 @@ def judge(
 
     requests = common.requests_of(formats)
     add_checks(checks)
-    file = common.saved_or_last(saved, quiet=quiet)
+    file = common.saved_or_last(saved, quiet=quiet, finished=True)
     evidence = common.read_saved(file, quiet=quiet)
     found = check_declarations.discover()
     if profile is None:

@@ -38,11 +38,11 @@ def report(
     if rows is not None:
         if formats not in (None, [], ["table"], ["json"]):
             raise UsageError("rows are shown as a table or as json", place="--rows", remedy="omit -f, or use -f json")
-        found = common.read_saved(common.saved_or_last(saved, quiet=quiet), quiet=quiet)
+        found = common.read_saved(common.saved_or_last(saved, quiet=quiet, finished=False), quiet=quiet)
         _print_rows(found, rows, as_json=formats == ["json"])
         return
     requests = common.requests_of(formats)
-    found = common.read_saved(common.saved_or_last(saved, quiet=quiet), quiet=quiet)
+    found = common.read_saved(common.saved_or_last(saved, quiet=quiet, finished=False), quiet=quiet)
     common.write_reports(found, requests, quiet=quiet, no_color=no_color, fail_on=fail_on, verbose=verbose)
     if exit_style is common.ExitStyle.NAGIOS:
         common.leave(found, fail_on, exit_style)

@@ -163,7 +163,7 @@ def run(
             kept = _keep(assessment, journal.folder)
         common.write_reports(
             assessment, requests, quiet=quiet, no_color=no_color, fail_on=fail_on,
-            usual="table" if verbose else "summary", hints=_hints(journal.folder, assessment) if kept else {},
+            usual="table" if verbose else "summary", hints=_hints(journal.folder) if kept else {},
             verbose=verbose,
         )  # fmt: skip
         if assessment.interrupted and not quiet:
@@ -341,21 +341,17 @@ def _keep(assessment: Assessment, folder: Path) -> bool:
         text = f"readiness: the assessment could not be saved in {folder}: {problem.strerror or problem}"
         common.put_message(f"{text}\n  remedy: check disk space, and write the report again with --resume {folder}")
         return False
-    if not assessment.interrupted:
-        remember_last(folder)
+    remember_last(folder, interrupted=assessment.interrupted)
     return True
 
 
-def _hints(folder: Path, assessment: Assessment) -> dict[str, str]:
-    """Return where the assessment is saved and further commands. `report` does not take an interrupted run by default."""
-    from readiness.profile import loader as profiles
-
+def _hints(folder: Path) -> dict[str, str]:
+    """Return where the assessment is saved and further commands."""
     file = folder.resolve() / "assessment.json"
     shown = str(file)
     with contextlib.suppress(ValueError, RuntimeError):  # elsewhere; nobody's home
         shown = f"~/{file.relative_to(Path.home())}"
     hints = {"saved": shown}
-    hints["more"] = f"readiness report {shlex.quote(str(file))}" if assessment.interrupted else "readiness report"
-    if not assessment.interrupted or assessment.profile_name in profiles.names():
-        hints["explain"] = "readiness explain REQUIREMENT"
+    hints["more"] = "readiness report"
+    hints["explain"] = "readiness explain REQUIREMENT"
     return hints

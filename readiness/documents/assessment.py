@@ -93,6 +93,7 @@ def evidence_to_json(evidence: Evidence) -> Json:
         "log": evidence.log,
         **({"earlier": evidence.earlier} if evidence.earlier is not None else {}),
         **({} if evidence.cause is None else {"cause": evidence.cause.value}),
+        **({"earlier_tries_seconds": round(evidence.earlier_tries_s, 3)} if evidence.earlier_tries_s else {}),
         **({} if evidence.host_load is None else {"host_load": asdict(evidence.host_load)}),
     }
 
@@ -114,6 +115,7 @@ def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
         log=document.get("log", ""),
         earlier=document.get("earlier"),
         cause=_cause_of(document),
+        earlier_tries_s=document.get("earlier_tries_seconds", 0.0),
         host_load=_host_load_from_json(document.get("host_load")),
     )
 

@@ -45,6 +45,7 @@ class Journal:
         self.earlier_s = 0.0
         self.started: str | None = None
         self.appended = 0  # pieces of evidence since it was opened
+        self._is_new = not os.path.lexists(folder)
         try:
             folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             files.refuse_folder_of_others(folder)
@@ -72,10 +73,14 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Release the folder."""
+        """Release the folder. One that was made for a run that was refused before it began goes again."""
         if self._stream is not None:
             with contextlib.suppress(OSError):  # half a line that found no room, and was told of
                 self._stream.close()
+        if self._is_new and os.listdir(self.folder) == ["lock"]:  # noqa: PTH208 - a name is enough
+            with contextlib.suppress(OSError):
+                (self.folder / "lock").unlink()
+                self.folder.rmdir()
         self._lock.close()
 
     def saved_request(self) -> dict[str, Any] | None:

@@ -18,6 +18,8 @@ from readiness.errors import BadFileError, UsageError
 #: Older runs are removed when a new one ends.
 RUNS_KEPT = 20
 _LONGEST_PATH_BYTES = 2**16
+#: Files of the state folder with the path of the last run that finished, and of one that was interrupted since.
+_FINISHED, _INTERRUPTED = "last", "interrupted"
 #: A run without a whole result that has written nothing for so long goes on no more.
 GIVEN_UP_S = 86400.0
 
@@ -88,10 +90,24 @@ def _goes_on(run: Path) -> bool:
     return time.time() - max((file.lstat().st_mtime for file in written if os.path.lexists(file)), default=0.0) < GIVEN_UP_S
 
 
-def remember_last(run: Path) -> None:
-    """Record the last finished run."""
+def remember_last(run: Path, *, interrupted: bool = False) -> None:
+    """Record the last finished run, or that one was interrupted since."""
     with contextlib.suppress(OSError):
-        files.write_bytes_atomically(folder() / "last", os.fsencode(os.path.realpath(run)), mode=files.OWN_MODE)
+        name = _INTERRUPTED if interrupted else _FINISHED
+        files.write_bytes_atomically(folder() / name, os.fsencode(os.path.realpath(run)), mode=files.OWN_MODE)
+        if not interrupted:
+            (folder() / _INTERRUPTED).unlink(missing_ok=True)
+
+
+def latest_run(place: str, remedy: str) -> tuple[Path, bool]:
+    """Return the folder of the last run and whether it was interrupted: for people, who want to see what they just did.
+
+    What gates a node or is built upon takes the last finished one (`last_run`). Raises UsageError as that does.
+    """
+    if os.path.lexists(folder() / _INTERRUPTED):
+        with contextlib.suppress(UsageError):
+            return _run_in(_INTERRUPTED, place, remedy), True
+    return last_run(place, remedy), False
 
 
 def last_run(place: str, remedy: str) -> Path:
@@ -99,8 +115,12 @@ def last_run(place: str, remedy: str) -> Path:
 
     Nor is one taken that others may have changed since: nobody has named it, and it would be believed.
     """
+    return _run_in(_FINISHED, place, remedy)
+
+
+def _run_in(name: str, place: str, remedy: str) -> Path:
     try:
-        last = Path(os.fsdecode(files.read_bytes(folder() / "last", largest_bytes=_LONGEST_PATH_BYTES, own=True)))
+        last = Path(os.fsdecode(files.read_bytes(folder() / name, largest_bytes=_LONGEST_PATH_BYTES, own=True)))
         there = (last / "assessment.json").is_file()
     except (BadFileError, OSError, ValueError):  # ValueError: a NUL in the path
         raise UsageError("there is no last run", place=place, remedy=remedy) from None

@@ -218,7 +218,7 @@ class _Run(Scheduler[Job]):
         elif self.try_again(running):
             return
         evidence = unless_cut_short(evidence_of(worker, job, running.attempt), worker, job)
-        evidence = unless_starved(evidence, worker)
+        evidence = replace(unless_starved(evidence, worker), earlier_tries_s=running.earlier_tries_s)
         self.keep(job, recounted(evidence, job, self.journal.kept(job.key)))
 
     def note_span(self, job: Job) -> None:

@@ -42,6 +42,7 @@ class Running(Generic[T]):
     task: T
     worker: Worker
     attempt: int = 1
+    earlier_tries_s: float = 0.0
     stopped: bool = False
 
 
@@ -131,17 +132,17 @@ class Scheduler(ABC, Generic[T]):
         if not worker.timed_out or worker.ready is None or running.attempt > 1:
             return False
         if self.stop is None:
-            self.start(running.task, attempt=2)
+            self.start(running.task, attempt=2, earlier_tries_s=worker.seconds)
         else:
             self.put_back(running)
         return True
 
-    def start(self, task: T, attempt: int = 1) -> None:
+    def start(self, task: T, attempt: int = 1, earlier_tries_s: float = 0.0) -> None:
         """Start a worker for a task."""
         stack = accelerators.stack(self.job(task).accelerators[0].stack)
         limit_s = self.limit_s(task) * (1 if attempt == 1 else SECOND_TRY)
         worker = self.pool.start(self.request(task), fork=stack.from_forkserver, limit_s=limit_s)
-        self.running.append(Running(task, worker, attempt))
+        self.running.append(Running(task, worker, attempt, earlier_tries_s))
         self.started(self.running[-1])
 
     def _start_what_may(self) -> None:

@@ -42,7 +42,7 @@ from readiness.datamodel import (
     Verdict,
     Waiver,
 )
-from readiness.judging.failure_reason import failure_reason
+from readiness.judging.failure_reason import failure_reason, labels_there
 from readiness.judging.measurement_values import as_float, is_comparable
 from readiness.judging.verdict import decide
 
@@ -213,7 +213,7 @@ def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | Non
 
 def _absence(requirement: Requirement, evidence: Evidence) -> str:
     if not any(_fits(measurement, requirement) for measurement in evidence.measurements):
-        return f"{requirement.check} measured nothing for {_labels(requirement)}"
+        return f"{requirement.check} measured nothing for {_labels(requirement)}{labels_there(requirement, evidence)}"
     where = f" for {_labels(requirement)}" if requirement.where else ""
     return f"{requirement.check} yielded no {requirement.measure}{where}"
 

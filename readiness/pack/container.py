@@ -26,6 +26,9 @@ LARGEST_PACK_BYTES = 2**30
 MOST_FILES = 5000
 #: Names of files within a pack: nothing that a file system, a shell or a page reads in another way.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,120}){0,3}")
+#: Files that every pack has; a folder without all of them is none.
+_MARKS = ("manifest.json", "pack.json", "statement.json", "assessments")
+_ZIP, _ZIP_END, _FARTHEST_END = b"PK\x03\x04", b"PK\x05\x06", 2**16 + 22
 _MODE = 0o100644 << 16
 _VERSION, _STORED = 20, 0
 _DATE = 0x21  # 1980-01-01, the first day of the format
@@ -116,17 +119,26 @@ def archive(files: Files) -> bytes:
 
 
 def read(place: Path) -> dict[str, bytes]:
-    """All files of a pack by name. Raises AlteredError for what no pack is, BadFileError where there is none."""
+    """All files of a pack by name. Raises AlteredError for one that is not as it was, BadFileError where there is none."""
     try:
         mode = os.stat(place).st_mode  # noqa: PTH116 - which raises ValueError for a path that is none
     except (OSError, ValueError) as problem:
         reason = "there is no such file or folder" if _is_missing(problem) else getattr(problem, "strerror", None) or problem
         raise BadFileError(str(reason), place=str(place), remedy="correct the path") from None
     if stat.S_ISDIR(mode):
+        if not any(os.path.lexists(place / name) for name in _MARKS):
+            raise _no_pack("the folder has none of the files of one", place)
         return _read_folder(place)
     if not stat.S_ISREG(mode):
         raise BadFileError("it is neither a file nor a folder", place=str(place), remedy="correct the path")
     return _read_archive(place)
+
+
+def _no_pack(why: str, place: Path) -> BadFileError:
+    return BadFileError(
+        f"this is no acceptance pack: {why}", place=str(place),
+        remedy="give the folder or the zip archive that `readiness pack -o` wrote",
+    )
 
 
 def _is_missing(problem: Exception) -> bool:
@@ -184,6 +196,8 @@ def _read_archive(place: Path) -> dict[str, bytes]:
         whole = place.read_bytes()
     except OSError as problem:
         raise BadFileError(f"it cannot be read: {problem.strerror}", place=str(place), remedy="correct the path") from None
+    if not whole.startswith(_ZIP) and _ZIP_END not in whole[-_FARTHEST_END:]:  # of an altered one, one of the two is left
+        raise _no_pack("it is neither a folder nor a zip archive", place)
     found: dict[str, bytes] = {}
     for name, start, size in _entries(whole, place):
         if not NAME.fullmatch(name):

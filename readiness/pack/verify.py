@@ -92,7 +92,7 @@ class Verification:
 def verify(place: Path, key: SSlibKey | None, authorities: list[Certificate] | None = None) -> Verification:
     """Verify a pack on disk; `stale` reports whether its profiles have changed since. `authorities` may stamp it.
 
-    Raises BadFileError where there is none. What is no pack at all is an altered one.
+    Raises BadFileError where there is none.
     """
     try:
         return of_contents(container.read(place), key, authorities)

@@ -81,7 +81,7 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
 
     Raises UsageError for an unknown name and BadFileError, with file and line, for everything else.
     """
-    merged = _gather(_find(name_or_file), {}, ())
+    merged = _gather(file_of(name_or_file), {}, ())
     requirements = []
     for id, entry in merged.entries.items():
         requirement = _requirement(id, group_expansion.with_values(entry, merged.values), merged)
@@ -106,11 +106,12 @@ def settings_of(name_or_file: str) -> tuple[dict[str, dict[str, Any]], tuple[Use
 
     Raises UsageError as `load` does for what it reads.
     """
-    merged = _gather(_find(name_or_file), {}, ())
+    merged = _gather(file_of(name_or_file), {}, ())
     return merged.settings(resolved=True), merged.uses or tuple(Use)
 
 
-def _find(name_or_file: str) -> Path:
+def file_of(name_or_file: str) -> Path:
+    """Return the file of a profile. Raises UsageError for a name that no shipped profile has."""
     if name_or_file.endswith(".toml") or "/" in name_or_file:
         return Path(name_or_file)
     if name_or_file not in names():

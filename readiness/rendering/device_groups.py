@@ -185,7 +185,7 @@ def _option(cause: Cause | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Time of a check on a group: the longest, in seconds. `applies_to` is empty where all had the same result."""
+    """Time of all tries of a check on a group: the longest, in seconds. `applies_to` is empty if all had one result."""
 
     check: str
     seconds: float
@@ -245,7 +245,7 @@ class DeviceGroup:
     @property
     def seconds(self) -> float:
         """The largest total time of the checks of one accelerator."""
-        return max(sum(entry.seconds for entry in item.evidence) for item in self.items)
+        return max(sum(entry.all_tries_s for entry in item.evidence) for item in self.items)
 
     @property
     def times(self) -> list[Time]:
@@ -258,7 +258,7 @@ class DeviceGroup:
                 found.setdefault(key, []).append((item.facts.id, entry))
         times = [
             Time(
-                check, max(entry.seconds for _, entry in part), status, attempts, words,
+                check, max(entry.all_tries_s for _, entry in part), status, attempts, words,
                 applies_to=names([id for id, _ in part]) if len(part) < len(self.items) else "", cause=cause,
             )
             for (check, status, attempts, words, cause), part in found.items()

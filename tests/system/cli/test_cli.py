@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 from readiness.__main__ import main
 from readiness.cli.run import _hints
 from readiness.errors import Exit
-from tests.support import build
 from tests.support.command_line import CODE, CODE_WITHOUT_TORCH, readiness
 from tests.support.engine import MISBEHAVING, write_profile
 from tests.support.paths import ROOT
@@ -86,7 +84,6 @@ def test_a_run_ends_with_a_summary_and_where_to_read_all_of_it(tmp_path: Path) -
 
 
 def test_a_stopped_run_reports_how_to_resume_and_read_it(tmp_path: Path) -> None:
-    """It is not the last one that `report` takes by itself."""
     code = CODE_WITHOUT_TORCH.replace(
         "from readiness.__main__",
         "from dataclasses import replace; from readiness.engine import runner; run = runner.run; "
@@ -104,14 +101,13 @@ def test_a_stopped_run_reports_how_to_resume_and_read_it(tmp_path: Path) -> None
 
 def test_hints_are_short_at_home_and_can_be_pasted_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    ended = build.everything()
     at_home, elsewhere = tmp_path / "home" / "runs" / "1", tmp_path / "a folder"
-    assert _hints(at_home, ended) == {
+    assert _hints(at_home) == {
         "saved": "~/runs/1/assessment.json", "more": "readiness report", "explain": "readiness explain REQUIREMENT",
     }  # fmt: skip
-    stopped = _hints(elsewhere, build.interrupted())
+    stopped = _hints(elsewhere)
     assert stopped["saved"] == str(elsewhere / "assessment.json")
-    assert shlex.split(stopped["more"]) == ["readiness", "report", str(elsewhere / "assessment.json")]
+    assert stopped["more"] == "readiness report"  # it takes the interrupted run too
 
 
 @pytest.mark.parametrize(("fail_on", "red", "code"), [("must", 0, Exit.READY), ("should", 1, Exit.NOT_READY), ("never", 0, Exit.READY)])

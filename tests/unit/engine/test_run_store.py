@@ -10,6 +10,7 @@ import pytest
 
 from readiness.documents import files
 from readiness.engine import run_store
+from readiness.engine.journal import Journal
 
 
 @pytest.fixture
@@ -94,3 +95,30 @@ def test_where_nothing_can_be_kept_runs_do_not_pile_up(tmp_path: Path, monkeypat
     first.rename(tmp_path / "moved")
     first.symlink_to(tmp_path / "moved")
     assert find() != first
+
+
+def test_people_are_shown_the_run_that_was_interrupted_and_gates_the_last_that_finished(runs: Path) -> None:
+    finished, stopped, later = (runs / f"2026000{number}" for number in (1, 2, 3))
+    run_store.remember_last(finished)
+    assert run_store.latest_run("", "") == (finished, False)
+    run_store.remember_last(stopped, interrupted=True)
+    assert run_store.latest_run("", "") == (stopped, True)
+    assert run_store.last_run("", "") == finished
+    (stopped / "assessment.json").unlink()  # it was removed
+    assert run_store.latest_run("", "") == (finished, False)
+    run_store.remember_last(stopped, interrupted=True)
+    run_store.remember_last(later)
+    assert run_store.latest_run("", "") == (later, False)
+
+
+def test_a_run_that_is_refused_before_it_begins_leaves_no_folder(tmp_path: Path) -> None:
+    with Journal(tmp_path / "runs" / "new"):
+        assert (tmp_path / "runs" / "new" / "lock").exists()
+    assert list((tmp_path / "runs").iterdir()) == []
+    (tmp_path / "own").mkdir()
+    with Journal(tmp_path / "own"):  # it was there before
+        pass
+    assert (tmp_path / "own").is_dir()
+    with Journal(tmp_path / "runs" / "begun") as journal:
+        journal.save_request({})
+    assert (tmp_path / "runs" / "begun" / "run.json").exists()

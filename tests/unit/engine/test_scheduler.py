@@ -25,6 +25,7 @@ class FakeWorker:
     kill_sent: float | None = None
     timed_out: bool = False
     ready: float | None = 1.0
+    seconds: float = 10.0
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Plain(Scheduler[Job]):
         self.done: list[tuple[str, int]] = []
         self.stops = list(stops)
         self.refused: set[str] = set()
+        self.before: list[float] = []
 
     def job(self, task: Job) -> Job:
         return task
@@ -85,6 +87,7 @@ class Plain(Scheduler[Job]):
             self.put_back(running)
         elif not self.try_again(running):
             self.done.append((running.task.check.id, running.attempt))
+            self.before.append(running.earlier_tries_s)
 
 
 def job(id: str, *devices: int, alone: bool = False) -> Job:
@@ -117,6 +120,7 @@ def test_what_ran_into_its_limit_is_tried_once_more_with_a_longer_one() -> None:
     scheduler = Plain(pool, job("a"), job("b"))
     scheduler.run()
     assert scheduler.done == [("a", 2), ("b", 1)]
+    assert scheduler.before == [10.0, 0.0]  # the time of the first try is not lost
     assert [(worker.check, worker.limit_s) for worker in pool.workers] == [("a", 10.0), ("a", 10.0 * SECOND_TRY), ("b", 10.0)]
 
 

@@ -524,3 +524,28 @@ def test_another_choice_and_another_file_of_the_same_name_are_other_evidence() -
     for rows in ((), ({"workload": "mine", "sha256": "b" * 64},)):
         other = replace(evidence, rows=rows)
         assert _judged_again(other, requested, ANY_MODE, defaults={}, files=file)["any-mode"].outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ({"dtyp": "float32"}, "m has the labels dtype, phase, and none called dtyp (did you mean dtype?)"),
+        ({"chips": "4"}, "m has the labels dtype, phase, and none called chips"),
+        ({"phase": "forwards"}, "m for phase=backward, forward (did you mean forward?)"),
+        ({"dtype": "float16"}, "m for dtype=bfloat16, float32"),
+        ({"dtype": "float32", "phase": "backward"}, None),  # both are there, together they are not
+    ],
+)
+def test_an_unknown_label_says_which_there_are(where: dict[str, str], said: str | None) -> None:
+    figures = (
+        Measurement("m", 1.0, {"dtype": "float32", "phase": "forward"}), Measurement("m", 1.0, {"dtype": "bfloat16", "phase": "backward"}),
+        Measurement("other", 1.0, {"chips": "4"}),
+    )  # fmt: skip
+    asked = Requirement("r", (Use.TRAINING,), "a.one", "m", Limit(Operator.AT_MOST, 2.0), where=where)
+    profile = Profile("p", "P", (Use.TRAINING,), (asked,))
+    (finding,) = judge(profile, FACTS, [Evidence("a.one", Status.MEASURED, measurements=figures[:2])]).findings
+    asked_for = ", ".join(f"{key}={value}" for key, value in where.items())
+    expected = f"a.one measured nothing for {asked_for}" + (f"; what there is: {said}" if said else "")
+    assert (finding.outcome, finding.reason) == (Outcome.UNKNOWN, expected)
+    assert is_reason(f"a.one measured nothing for {asked_for}", finding.reason)  # early versions said no more
+    assert not is_reason("a.one measured", finding.reason)

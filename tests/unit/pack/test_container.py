@@ -130,8 +130,6 @@ HOSTILE = {
     "a comment": GOOD[:-2] + b"\x05\x00hello",
     "cut short": GOOD[:-10],
     "half": GOOD[: len(GOOD) // 2],
-    "empty": b"",
-    "no archive": b"hello" * 100,
     "an index that is none": GOOD[:-10] + b"\xff" * 8 + b"\x00\x00",
     "too many files": container.archive({f"f{number}": b"" for number in range(container.MOST_FILES + 1)}),
 }  # fmt: skip
@@ -145,6 +143,19 @@ def test_a_hostile_archive_is_refused_and_nothing_is_unpacked(name: str, tmp_pat
         container.read(place)
     assert problem.value.exit_code == 2
     assert [file.name for file in tmp_path.iterdir()] == ["p.zip"]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello" * 100, b"{}", b"\x89PNG\r\n"])
+def test_what_was_never_a_pack_is_none_and_not_an_altered_one(content: bytes, tmp_path: Path) -> None:
+    for place in (tmp_path / "p.zip", tmp_path / "p.txt"):
+        place.write_bytes(content)
+        with pytest.raises(BadFileError, match="no acceptance pack") as problem:
+            container.read(place)
+        assert not isinstance(problem.value, AlteredError)
+        assert "readiness pack -o" in str(problem.value)
+    with pytest.raises(BadFileError, match="none of the files of one") as problem:
+        container.read(tmp_path)
+    assert not isinstance(problem.value, AlteredError)
 
 
 def test_a_pack_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_prose_of_the_measure_is_no_demand(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", loader.names())
 def test_no_profile_repeats_the_prose_of_a_measure(name: str) -> None:
-    merged = loader._gather(loader._find(name), {}, ())
+    merged = loader._gather(loader.file_of(name), {}, ())
     for id, entry in merged.entries.items():
         stated = loader._requirement(id, group_expansion.with_values(entry, merged.values), merged)
         default = with_defaults(replace(stated, title="", why="", remedy=None), checks())

@@ -10,7 +10,7 @@ import pytest
 
 from readiness import rendering
 from readiness.causes import SkipCause
-from readiness.datamodel import Assessment, Level, Outcome, Use
+from readiness.datamodel import Assessment, Evidence, Level, Outcome, Status, Use
 from readiness.rendering import Kind
 from readiness.rendering.formats import render
 from tests.support import build
@@ -240,3 +240,25 @@ def test_the_rehearsal_is_the_last_section() -> None:
     assert "although claimed: link-flap (by multichip.collectives)" in entry
     assert "1 over 3 healthy runs: parity.matmul" in entry
     assert "SELF-TEST" not in render("table", build.everything())
+
+
+def test_the_time_of_a_check_is_that_of_all_its_tries() -> None:
+    tried = Evidence("a.topic", Status.MEASURED, seconds=20.0, attempts=2, earlier_tries_s=60.0)
+    item = build.accelerator((), evidence_=(tried, Evidence("b.topic", Status.MEASURED, seconds=30.0)))
+    entry = section(render("table", build.assessment(item)), "TIME OF EACH CHECK")
+    assert [" ".join(line.split()) for line in entry.splitlines()] == [
+        "a.topic 80.0 s measured (2 tries)", "b.topic 30.0 s measured", "total 1 min 50 s",
+    ]  # fmt: skip
+
+
+def test_of_many_unlike_accelerators_the_worst_are_told_in_full() -> None:
+    items = [
+        build.accelerator((build.failed("norms", reason=f"rank {number} is off"),) if number in (3, 17) else (),
+                          facts_=build.facts(f"npu:{number}", model=f"M{number}"))
+        for number in range(20)
+    ]
+    folded, whole = (render("table", build.assessment(*items), verbose=verbose) for verbose in (False, True))
+    assert folded.count("BLOCKERS") == whole.count("BLOCKERS") == 2
+    assert "and 10 further accelerators, none worse than these; -v shows them" in folded
+    assert "further accelerators" not in whole
+    assert all(f"npu:{number} " in folded for number in range(20))  # in the list of verdicts
