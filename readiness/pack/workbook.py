@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import math
 import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ _COLOURS = {
     Kind.INFORMATION: "#DCEBFB", Kind.NOT_APPLICABLE: "#E8EBEE",
 }  # fmt: skip
 _LARGEST_MEMBER_BYTES = 2**28
+#: Points of a line of text, and what a row can have at most.
+_LINE, _HIGHEST_ROW = 15.0, 400.0
 
 
 def refuse_missing() -> None:
@@ -96,6 +99,13 @@ def _text(sheet: Any, row: int, column: int, value: object, style: Any) -> None:
     sheet.write_string(row, column, clean(value, _LONGEST_CELL), style)
 
 
+def _fit(sheet: Any, row: int, values: Sequence[object], widths: Sequence[float]) -> None:
+    """Give a row the height of its longest cell: some readers do not look for themselves how far a text wraps."""
+    lengths = (len(clean(value, _LONGEST_CELL)) for value in values)
+    lines = max(math.ceil(length / (0.9 * width)) for length, width in zip(lengths, widths, strict=False))
+    sheet.set_row(row, min(_LINE * max(lines, 1), _HIGHEST_ROW))
+
+
 def _summary(book: Any, formats: dict[Any, Any], core: Core) -> None:
     sheet = book.add_worksheet("Verdicts")
     cover = core.pack["cover"]
@@ -108,16 +118,23 @@ def _summary(book: Any, formats: dict[Any, Any], core: Core) -> None:
         lines.append(("notice", "a simulated chip is in it: a rehearsal, not a measurement of a product"))
     for number, (name, value) in enumerate(lines, start=1):
         _text(sheet, number, 0, name, formats["text"])
+        if name == "notice":
+            sheet.merge_range(number, 1, number, 3, "", formats["notice"])
         _text(sheet, number, 1, value, formats["notice" if name == "notice" else "text"])
     start = len(lines) + 2
+    widths = [26.0, 30.0, 40.0, *[18.0] * (len(_VERDICTS) - 3)]
+    widths[[key for key, _ in _VERDICTS].index("outcome_counts")] = 40.0
     for column, (_, name) in enumerate(_VERDICTS):
         _text(sheet, start, column, name, formats["head"])
     rows = [row for subject in core.subjects for row in sections.verdict_rows(subject)]
     for number, row in enumerate(rows, start=start + 1):
         for column, (key, _) in enumerate(_VERDICTS):
             _text(sheet, number, column, row[key], formats["text"])
-    sheet.set_column(0, 1, 26)
-    sheet.set_column(2, len(_VERDICTS) - 1, 20)
+        _fit(sheet, number, [row[key] for key, _ in _VERDICTS], widths)
+    for column, width in enumerate(widths):
+        sheet.set_column(column, column, width)
+    sheet.set_landscape()
+    sheet.fit_to_pages(1, 0)
     sheet.freeze_panes(start + 1, 0)
 
 
@@ -148,6 +165,7 @@ def _requirement(sheet: Any, formats: dict[Any, Any], number: int, row: MatrixRo
         else:
             style = formats[row.outcome if value is row.outcome else "text"]
             _text(sheet, number, column, value or "", style)
+    _fit(sheet, number, cells, [width for _, width in _HEADS])
     for column in range(len(cells), len(_HEADS)):
         sheet.write_blank(number, column, None, formats["empty"])
 

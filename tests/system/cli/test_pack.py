@@ -110,7 +110,7 @@ def test_the_last_word_on_an_unsigned_pack(call: Called, smoke: Path, tmp_path: 
         (("pack", "SAVED", "-o", "OUT", "--rehearsal", "SAVED"), "not a rehearsal"), (("pack", "SAVED", "-o", ""), "it is empty"),
         (("pack", "SAVED", "-o", "OUT", "--system", "SAVED"), "has no field"), (("pack", "SAVED", "-o", "OUT", "--subject", "x" * 1001), "shorter"),
         (("pack", "SAVED", "-o", "OUT", "-p", "nothing"), "there is no profile"), (("verify", "OUT"), "no such file"),
-        (("verify", "DIR"), "altered"), (("verify", "SAVED"), "altered"), (("verify", "DIR", "--key", "NOKEY"), "no public key"),
+        (("verify", "DIR"), "no acceptance pack"), (("verify", "SAVED"), "no acceptance pack"), (("verify", "DIR", "--key", "NOKEY"), "no public key"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_error_and_leaves_nothing(
