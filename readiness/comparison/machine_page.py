@@ -16,7 +16,7 @@ _MOST_CHARTS = 6
 _MOST_BARS = 24
 _ORDER = (Decision.READY, Decision.UNDETERMINED, Decision.NOT_READY)
 #: What the room before a bar holds.
-_LONGEST_NAME = 27
+_LONGEST_NAME = 60
 _NAME = re.compile(r"(?P<check>\S+) (?P<measure>\S+)(?: \((?P<labels>.*)\))?")
 _LABEL = re.compile(r"(\w+)=([^,]*)")
 _BYTES = re.compile(r"\bbytes=(\d{1,15})(?:, )?")

@@ -28,7 +28,7 @@ _MOST_OPERATORS = 60
 _MOST_BARS = 40
 _MOST_TIMES = 12
 _MOST_CHIPS = 24
-_LONGEST_NAME = 27
+_LONGEST_NAME = 60
 
 
 @dataclass(frozen=True, slots=True)
