@@ -15,7 +15,7 @@ from readiness.causes import SkipCause
 from readiness.datamodel import Assessment, Decision, Outcome, Status, Use
 from readiness.documents.assessment import dumps, from_json, to_json
 from readiness.engine import worker_evidence
-from readiness.host import memory, runqueue_wait
+from readiness.host import cpu_times, memory, runqueue_wait
 from readiness.isolation import forkserver, worker_pool
 from readiness.isolation.worker_process import Worker
 from readiness.rendering import formats
@@ -95,6 +95,23 @@ def test_only_the_first_time_limit_has_a_second_try(trouble: Assessment) -> None
     assert evidence_of(trouble, "trouble.hangs").attempts == 2
     assert evidence_of(trouble, "trouble.slow_at_first").attempts == 2
     assert evidence_of(trouble, "trouble.segfaults").attempts == 1
+
+
+def test_evidence_says_what_the_host_did_beside_the_check(trouble: Assessment) -> None:
+    evidence = evidence_of(trouble, "trouble.leaves_grandchildren")
+    read = from_json(json.loads(dumps(to_json(trouble))), "here")
+    assert evidence_of(read, "trouble.leaves_grandchildren").host_load == evidence.host_load
+    load = evidence.host_load
+    if cpu_times.read() is not None:
+        assert load is not None
+        assert load.others is not None
+        assert load.stolen is not None
+        assert 0 <= load.others + load.stolen <= 2
+    if runqueue_wait.is_reported():
+        assert load is not None
+        assert load.waited is not None
+    assert evidence_of(trouble, "trouble.hangs").earlier_tries_s > 0
+    assert evidence.earlier_tries_s == 0
 
 
 def test_a_hang_shows_where_it_hung(trouble: Assessment) -> None:
