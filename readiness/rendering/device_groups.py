@@ -338,18 +338,18 @@ def _shape(entry: FindingGroup) -> tuple[object, ...]:
 
 @dataclass(frozen=True, slots=True)
 class SharedFailure:
-    """One requirement that accelerators of several groups fail. `said` has by what was measured of whom, the worst first."""
+    """One requirement that accelerators of several groups fail. `variants` has by what was measured who has it, the worst first."""
 
     first: SharedFinding
     ids: tuple[str, ...]
-    said: Mapping[tuple[str, ...], tuple[str, ...]]
+    variants: Mapping[tuple[str, ...], tuple[str, ...]]
 
     def lines(self, most: int, elsewhere: str) -> list[str]:
         """Return what was measured: line by line if it is the same of all, else a line for each of the first and a count."""
-        if len(self.said) == 1:
-            return list(next(iter(self.said)))
-        shown = [f"{', '.join(who)}: {'; '.join(lines)}" for lines, who in list(self.said.items())[:most]]
-        more = len(self.said) - len(shown)
+        if len(self.variants) == 1:
+            return list(next(iter(self.variants)))
+        shown = [f"{', '.join(who)}: {'; '.join(lines)}" for lines, who in list(self.variants.items())[:most]]
+        more = len(self.variants) - len(shown)
         return [*shown, f"and {more} more like {'it' if more == 1 else 'these'}, {elsewhere}"] if more else shown
 
 
@@ -364,12 +364,12 @@ def failures_by_requirement(groups: Sequence[DeviceGroup], kind: Kind) -> list[S
             found.setdefault(key, []).append(entry)
     failures = []
     for entries in found.values():
-        said: dict[tuple[str, ...], list[str]] = {}
+        variants: dict[tuple[str, ...], list[str]] = {}
         for entry in entries:
             for statement in entry.statements:
-                said.setdefault(tuple(statement.lines), []).append(statement.applies_to or names(entry.ids))
+                variants.setdefault(tuple(statement.lines), []).append(statement.applies_to or names(entry.ids))
         failures.append(SharedFailure(
             entries[0], tuple(dict.fromkeys(id for entry in entries for id in entry.ids)),
-            {lines: tuple(who) for lines, who in said.items()},
+            {lines: tuple(who) for lines, who in variants.items()},
         ))  # fmt: skip
     return failures
