@@ -338,7 +338,7 @@ def _shape(entry: FindingGroup) -> tuple[object, ...]:
 
 @dataclass(frozen=True, slots=True)
 class SharedFailure:
-    """One requirement that accelerators of several groups fail. `variants` has by what was measured who has it, the worst first."""
+    """One requirement that accelerators of several groups fail. `variants` has whose each reading is, the worst first."""
 
     first: SharedFinding
     ids: tuple[str, ...]
