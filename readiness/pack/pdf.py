@@ -49,7 +49,7 @@ def render(page: str, core: Core) -> bytes:
     assessments = {subject.path: subject.content for subject in core.subjects}
     made = max(subject.assessment.started for subject in core.subjects)
     refusing = _fetcher()
-    options = {"pdf_variant": VARIANT, "pdf_identifier": _identifier(core)}
+    options: dict[str, Any] = {"pdf_variant": VARIANT, "pdf_identifier": _identifier(core), "pdf_tags": True}
     document = weasyprint.HTML(string=_on_paper(page), url_fetcher=refusing).render(**options)
     document.metadata.attachments = [
         weasyprint.Attachment(

@@ -67,6 +67,9 @@ def test_it_keeps_the_rules_of_pdf_a_that_can_be_checked_without_a_validator(fil
     root: Any = reader.trailer["/Root"]
     assert "/ID" in reader.trailer
     assert "/Encrypt" not in reader.trailer
+    assert root["/MarkInfo"]["/Marked"]  # for screen readers: headings, lists and tables are marked as such
+    assert "/StructTreeRoot" in root
+    assert root["/Lang"] == "en"
     (intent,) = root["/OutputIntents"]
     intent = intent.get_object()
     assert (intent["/S"], intent["/DestOutputProfile"].get_object()["/N"]) == ("/GTS_PDFA1", 3)
