@@ -149,12 +149,14 @@ class Comparison:
         """Compare the gradients, input by input.
 
         Where one vanishes by cancellation, what cancelled is as large as its largest sibling, or as output over input.
-        One that is nothing but cancellation (the cotangent being about one) is only held to be small.
+        One that is nothing but cancellation (the cotangent being about one) is only held to be small. That of few nearly
+        equal values that are normalised is what is left of outputs over their spread: of two values nearly nothing.
         """
         random = self.entry.within(_LOOSE)
         natives = benchmark if benchmark is not None and len(benchmark) == len(reference) else [None] * len(reference)
         scale = max((_size(expected) for expected in reference if expected is not None), default=0.0)
         scale = max(scale, _ratio_of_sizes(outputs, self.sample.tensors())) / _LARGEST_OVER_TYPICAL
+        inputs = [tensor for tensor in self.sample.tensors() if tensor.requires_grad]
         for position, (out, expected, native) in enumerate(zip(found, reference, natives, strict=True)):
             if out is None or expected is None:
                 wrong = None if out is expected else "it is missing" if out is None else "it should not exist"
@@ -166,6 +168,8 @@ class Comparison:
                 held, due, of_cpu, where = self._by_value(out, expected, native)
                 cancelled = _size(due) < _CANCELLED and not self.entry.within(op_semantics.EXACT)
                 size = max(scale, roundoff(self.dtype) ** -0.5) if cancelled else scale
+                if position < len(inputs) and inputs[position] is self.sample.tensors()[0]:
+                    size = max(size, self._over_spread(outputs))
                 wrong = self._by_ratio(held, due, of_cpu, partial(_at, sensitivity, position, where), size)
             if wrong:
                 return f"gradient of tensor {position}: {wrong}" if len(reference) > 1 else f"gradient: {wrong}"
@@ -267,6 +271,12 @@ class Comparison:
         if self.entry.within(op_semantics.OVERFLOWS_MOSTLY.get(kind, frozenset())):
             return 1.0
         return _MOST_OVERFLOWN if self.entry.within(op_semantics.OVERFLOWS.get(kind, frozenset())) else 0.0
+
+    def _over_spread(self, outputs: Leaves) -> float:
+        """Return the typical size of outputs over the spread of the values to be normalised, if there are few; else 0."""
+        if (lost := self._digits_lost()) == 1.0:
+            return 0.0
+        return lost * _ratio_of_sizes(outputs, self.sample.tensors()[:1]) / _LARGEST_OVER_TYPICAL
 
     def _digits_lost(self) -> float:
         """Return by how much the values to be normalised exceed their spread, if there are few; 1 for everything else."""

@@ -19,7 +19,7 @@ import torch
 
 from readiness.datamodel import Status
 from readiness.host import disk
-from readiness.probes.operators import opinfo
+from readiness.probes.operators import op_semantics, opinfo
 from readiness.probes.operators.opinfo_trial import TrialOptions
 from tests.support import checks, cpu, run_check, value, values
 from tests.support.operators import ONLY, about, gelu, gelu_gradient, only_float32, outcomes, sweep
@@ -69,10 +69,13 @@ def test_whole_database_is_healthy(seed: int) -> None:
         (70040, "round.decimals_3"),  # of a thousandfold that lies between two whole numbers
         (70120, "native_group_norm"),  # of two values that are nearly equal
         (70146, "native_group_norm"),
+        (978423894, "nn.functional.layer_norm"),  # the gradient of two values, of which nothing is left, in float16
+        (370834772, "nn.functional.layer_norm"),  # and in bfloat16
     ],
 )
 def test_what_loses_digits_by_the_luck_of_its_sample_is_right(seed: int, operator: str) -> None:
-    evidence = run_check("operators.sweep", cpu(seed), only=(operator,), dtypes=("float32", "bfloat16"))
+    dtypes = ("float32", "bfloat16", "float16") if operator in op_semantics.CORE else ("float32", "bfloat16")
+    evidence = run_check("operators.sweep", cpu(seed), only=(operator,), dtypes=dtypes)
     assert outcomes(evidence) == {}
     assert set(values(evidence, "wrong")) == {0}
     assert set(values(evidence, "backward_coverage")) == {1.0}

@@ -202,3 +202,23 @@ def test_float64_accumulation_is_no_reference_for_float32() -> None:
     assert values("cumsum", (want + noise).float(), want, want.float()) is None
     assert values("cumsum", (want + 100 * noise).float(), want, want.float()) is not None
     assert values("exp", (want + noise).float(), want, want.float()) is not None
+
+
+def test_the_gradient_of_two_nearly_equal_values_is_what_is_left_of_outputs_over_their_spread() -> None:
+    """Each digit that the values share is lost in their mean; what is not subtracted at all is found nevertheless."""
+    given = torch.tensor([[5.171875, 4.93359375]]).requires_grad_()
+    weight, incoming = torch.tensor([-8.75, 3.75]), torch.tensor([[1.375, 0.25]], dtype=torch.float64)
+    wide = given.detach().double().requires_grad_()
+    output = torch.nn.functional.layer_norm(wide, (2,), weight.double())
+    (due,) = torch.autograd.grad(output, [wide], incoming)
+    terms = incoming * weight / given.detach().double().std(correction=0)
+    shared = float(given.detach().abs().max() / given.detach().std(correction=0))
+    judge = comparison("nn.functional.layer_norm", given)
+
+    def judged(found: torch.Tensor) -> str | None:
+        return judge.gradients([found.float()], [due], None, lambda: [[due]], [output.detach()])
+
+    assert float(due.abs().max()) < 0.01 * float(terms.abs().max())
+    assert judged(due + shared * 2.0**-23 * terms) is None
+    assert judged(due + 1e-3 * terms) is not None
+    assert judged(terms) is not None
