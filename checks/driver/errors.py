@@ -16,7 +16,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Note, R
             meaning="Calls with an impossible index, or a false assertion, that gave a result and no error.",
             title="A call that fails on the device is no silent success",
             why="A wrong index or a kernel that did not start, and raises nothing, trains on whatever stood in memory.",
-            remedy="Check indices on the host; update the plug-in. On ROCm and Ascend, look for a switch of device assertions.",
+            remedy="Check indices on the host; update the plug-in; look for its switch of device assertions.",
             action=Action.UPDATE_SOFTWARE,
         ),
         "uncatchable_errors": Measure(

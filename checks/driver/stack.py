@@ -32,10 +32,10 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         ),
         "undecided_rules": Measure(
             "1", better=Better.LOWER,
-            meaning="Rules about versions for which a version was missing.",
+            meaning="Rules about versions for which a version was missing, or whose table has ended.",
             title="Every rule about versions can be decided",
-            why="A rule whose versions could not be read was not checked.",
-            remedy="Install the vendor's management library and make its files readable, in the container too.",
+            why="A rule whose versions could not be read, or whose table is too old, was not checked.",
+            remedy="Make the vendor's library and files readable, in the container too; update readiness for newer tables.",
             action=Action.CHECK_CONFIG,
         ),
         "advisories": Measure(
@@ -69,7 +69,8 @@ def stack(accelerator: Accelerator) -> Iterator[Yield]:
     capability = getattr(torch.backends.cpu, "get_cpu_capability", lambda: None)()
     judged = version_rules.judge(facts, capability)
     for item in judged:
-        yield Row({"rule": item.rule, "ruling": item.ruling.value, "why": item.text, "source": item.source})
+        yield Row({"rule": item.rule, "ruling": item.ruling.value, "why": item.text, "source": item.source,
+                   "as_of": item.as_of})  # fmt: skip
     for name, ruling in (
         ("inconsistencies", version_rules.Ruling.BROKEN),
         ("undecided_rules", version_rules.Ruling.UNDECIDED),

@@ -7,8 +7,9 @@ not be read: no evidence is never a pass.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import takewhile
 
@@ -29,12 +30,21 @@ class Ruling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A rule applied to one accelerator: the result and the reason."""
+    """A rule applied to one accelerator: the result and the reason. `as_of` is the day of its table, None if it has none."""
 
     rule: str
     ruling: Ruling
     text: str
     source: str
+    as_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that others publish and change: the day on which it was read, and until when it is believed (ISO 8601)."""
+
+    as_of: str
+    until: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +148,46 @@ DENIED = (
 )  # fmt: skip
 
 
-def judge(facts: AcceleratorFacts, capability: str | None = None) -> tuple[Judged, ...]:
-    """Apply every rule that is about this accelerator's stack. `capability` is `torch.backends.cpu.get_cpu_capability()`."""
+#: Tables that new releases make incomplete. A rule that follows from how things work has none.
+CUDA_DRIVERS = Table("2026-11-23", "2027-11-23")
+CANN_PLUGINS = Table("2026-11-23", "2027-11-23")
+NCCL_RELEASES = Table("2026-11-23", "2027-11-23")
+HARMFUL_PACKAGES = Table("2026-11-30", "2027-11-30")
+
+
+def today() -> str:
+    """Return the day, for tables that end."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def judge(facts: AcceleratorFacts, capability: str | None = None, day: str | None = None) -> tuple[Judged, ...]:
+    """Apply every rule that is about this accelerator's stack. `capability` is `torch.backends.cpu.get_cpu_capability()`.
+
+    `day` is today unless given: beyond its end a table vouches for nothing.
+    """
+    day = today() if day is None else day
     return (
-        *_minimums(facts),
+        *_dated(_minimums(facts), CUDA_DRIVERS, day),
         *_same(facts.software),
-        *_pairs(facts.software),
-        *_denied(facts),
+        *_dated(_pairs(facts.software), CANN_PLUGINS, day),
+        *_dated(_denied(facts), NCCL_RELEASES, day),
         *_compatibility(facts),
         *_library(facts),
-        *_modules(facts),
+        *_dated(_modules(facts), HARMFUL_PACKAGES, day),
         *_instruction_sets(facts, capability),
     )
+
+
+def _dated(found: Iterable[Judged], table: Table, day: str) -> Iterator[Judged]:
+    """Give each result the day of its table. Beyond the table's end nothing is known to hold, since newer releases are not
+    in it; what it knew to be bad is bad still.
+    """
+    for one in found:
+        if day > table.until and one.ruling is Ruling.HOLDS:
+            text = f"unknown: the table is of {table.as_of} and ended on {table.until} ({one.text})"
+            yield replace(one, ruling=Ruling.UNDECIDED, text=text, as_of=table.as_of)
+        else:
+            yield replace(one, as_of=table.as_of)
 
 
 def version(text: str | None) -> Version | None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from readiness.accelerators.run_timeline import RunTimeline
 from readiness.causes import StopCause
 from readiness.datamodel import AcceleratorFacts, Evidence
 from readiness.engine.plan import Job
@@ -15,6 +16,9 @@ from readiness.errors import InternalError, InterruptedRunError
 from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
 from readiness.rehearsal.plan import HANG_LIKE, HANG_PATIENCE_S, Key, Task
+
+#: How long ago what a simulated log says must have come.
+_LOGGED_S = 60.0
 
 
 class Observer(Protocol):
@@ -62,7 +66,9 @@ class Executor(Scheduler[Task]):
         return set()
 
     def request(self, task: Task) -> Mapping[str, Any]:
-        return task.job.worker_request(task.seed)
+        # Each machine is one that has just run its other checks: nobody knows of when, and its log is its own.
+        began = time.time() - _LOGGED_S
+        return task.job.worker_request(task.seed) | {"timeline": RunTimeline(began).to_json()}
 
     def limit_s(self, task: Task) -> float:
         """Return the limit of the first attempt. A defect gets no second one: it follows the healthy chip's time.

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from readiness.accelerators.version_rules import DENIED, MINIMUMS, PAIRS, Ruling, judge, version
+from readiness.accelerators.version_rules import CUDA_DRIVERS, DENIED, MINIMUMS, PAIRS, Ruling, judge, version
 from readiness.datamodel import AcceleratorFacts
 
 
 def _rulings(software: dict[str, str | None], **facts: Any) -> list[tuple[Ruling, str]]:
     base: dict[str, Any] = {"id": "cuda:0", "kind": "cuda", "index": 0, "stack": "cuda", "vendor": "NVIDIA", "model": None}
-    return [(item.ruling, item.text) for item in judge(AcceleratorFacts(**{**base, **facts}, software=software))]
+    return [(item.ruling, item.text) for item in judge(AcceleratorFacts(**{**base, **facts}, software=software), day="2026-12-01")]
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,29 @@ def test_a_package_that_hides_devices_from_torch_is_warned_of() -> None:
     assert any("amdsmi 7.1.1 is installed" in text for _, text in installed)
     assert {ruling for ruling, _ in _rulings({}, stack="rocm", vendor="AMD", properties={"amdsmi": None})} == {Ruling.HOLDS}
     assert _rulings({}, properties={}) == []
+
+
+def _on(day: str, **software: str | None) -> dict[str, tuple[Ruling, str]]:
+    facts = AcceleratorFacts("cuda:0", "cuda", 0, "cuda", "NVIDIA", None, software=software, properties={"amdsmi": None})
+    found = judge(facts, day=day)
+    assert all(item.as_of for item in found if "nccl" in item.rule or "cuda" in item.rule)
+    return {f"{item.rule}{'' if item.ruling is not Ruling.BROKEN else ' (broken)'}": (item.ruling, item.text) for item in found}
+
+
+def test_a_table_that_has_ended_vouches_for_nothing() -> None:
+    fine = {"cuda": "13.0", "driver": "580.65.06", "cuda_driver_api": "13.0", "nccl": "2.29.7"}
+    assert {ruling for ruling, _ in _on(CUDA_DRIVERS.until, **fine).values()} == {Ruling.HOLDS}
+    late = _on("2031-01-01", **fine)
+    assert {ruling for ruling, _ in late.values()} == {Ruling.UNDECIDED}
+    assert all(f"the table is of 2026-11-{'30' if 'amdsmi' in text else '23'}" in text for _, text in late.values())
+
+
+def test_what_was_known_to_be_bad_is_bad_beyond_the_tables_end() -> None:
+    late = _on("2031-01-01", nccl="2.18.1", cuda="13.0", driver="550.54.15", cuda_driver_api="12.4")
+    assert late["nccl is not a release known to be bad (broken)"][0] is Ruling.BROKEN
+    assert late["cuda >=13,<14 needs driver >=580 (broken)"][0] is Ruling.BROKEN
+
+
+def test_rules_that_follow_from_how_things_work_do_not_end() -> None:
+    facts = AcceleratorFacts("cuda:0", "cuda", 0, "cuda", "NVIDIA", None, software={"driver": "590.48.01", "driver_library": "590.48.01"})
+    assert [(item.ruling, item.as_of) for item in judge(facts, day="2031-01-01")] == [(Ruling.HOLDS, None)]
