@@ -58,6 +58,8 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
         cards=list(_cards(groups)),
         verdicts=_verdicts(groups[:_MOST_VERDICTS]),
         further=max(len(groups) - _MOST_VERDICTS, 0),
+        maturity_title=rendering.MATURITY_TITLE,
+        maturity=list(_maturity(assessment, groups[:_MOST_GROUPS])),
         diagnosis=found,
         unexplained=rest,
         lists=[_list(title, words, groups, kind, order) for title, words, kind in _LISTS],
@@ -133,6 +135,19 @@ def _cards(groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
             "outcome_counts": rendering.outcome_counts(verdict),
             "applies_to": applies_to,
         }
+
+
+def _maturity(assessment: Assessment, groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
+    """What of PyTorch is there and right on each group's stack, where anything is known of it."""
+    for group in groups:
+        found = rendering.maturity_of(group.lead, assessment)
+        if found.share is not None:
+            yield {
+                "name": group.title(),
+                "line": rendering.maturity_line(found),
+                "stated": rendering.stated_line(found),
+                "rows": [list(row) for row in rendering.maturity_rows(found)],
+            }
 
 
 def _verdicts(groups: Sequence[DeviceGroup]) -> list[list[Any]]:

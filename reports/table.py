@@ -139,6 +139,7 @@ def _accelerators(
         yield from rendering.wrap(stack, width, first="stack    ")
     yield ""
     yield from _verdicts(group, assessment, paint, width)
+    yield from _maturity(group, assessment, width, whole=whole)
     for title, kind in (("BLOCKERS", Kind.BLOCKER), ("LIMITS", Kind.LIMIT)):
         yield from _failed(title, group.entries[kind], paint, width, whole=whole)
     yield from _unknown(group.entries[Kind.UNKNOWN], paint, width, whole=whole)
@@ -192,6 +193,18 @@ def _verdicts(group: DeviceGroup, assessment: Assessment, paint: Paint, width: i
     missing = [use.value for use in assessment.uses if group.verdict(use) is None]  # `altered` saw to it: no finding either
     if missing:
         yield f"{', '.join(missing)}: no verdict; this profile does not cover it"
+
+
+def _maturity(group: DeviceGroup, assessment: Assessment, width: int, *, whole: bool) -> Iterator[str]:
+    """Yield how much of what PyTorch users rely on is there and right, and what others state of the stack."""
+    found = rendering.maturity_of(group.lead, assessment)
+    if found.share is None:
+        return
+    yield from rendering.wrap(rendering.maturity_line(found), width, first="maturity  ")
+    if (stated := rendering.stated_line(found)) is not None:
+        yield from rendering.wrap(stated, width, first="stated    ")
+    for area, name, standing, reason in rendering.maturity_rows(found) if whole else ():
+        yield from rendering.wrap(f"{standing}: {name} ({area}){f': {reason}' if reason else ''}", width, first="          ")
 
 
 def _section(title: str, paint: Paint) -> Iterator[str]:

@@ -30,6 +30,7 @@ from readiness.documents.judged_json import (
     diagnosis_to_json,
     finding_from_json,
     finding_to_json,
+    maturity_to_json,
     verdict_from_json,
     verdict_to_json,
 )
@@ -37,6 +38,7 @@ from readiness.documents.plain_json import Json, number_from_json, number_to_jso
 from readiness.errors import BadFileError, InternalError
 from readiness.judging import profile_demands
 from readiness.judging.diagnosis import diagnose
+from readiness.judging.maturity import assess
 
 SCHEMA = "readiness.assessment/1"
 #: Larger files are refused before they are read: one of three hundred accelerators of 0.8 MB each stays below.
@@ -198,6 +200,7 @@ def to_json(assessment: Assessment) -> Json:
                 "findings": [finding_to_json(finding) for finding in item.findings],
                 "verdicts": {use.value: verdict_to_json(verdict) for use, verdict in item.verdicts.items()},
             }
+            | maturity_to_json(assess(item, assessment.started[:10]))
             for item in assessment.accelerators
         ],
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from readiness.datamodel import Action, Basis, Decision, Diagnosis, Finding, Level, Outcome, Remedy, Use, Verdict, Waiver
 from readiness.documents.plain_json import Json, number_from_json, number_to_json, plain
+from readiness.judging.maturity import Maturity
 from readiness.judging.verdict import decide
 
 _MOST_SUBJECTS = 1000
@@ -101,6 +102,29 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> Json:
         "remedy": {"text": diagnosis.remedy.text, "action": diagnosis.remedy.action.value},
         "subject": {name: list(values[:_MOST_SUBJECTS]) for name, values in diagnosis.subject.items()},
     }
+
+
+def maturity_to_json(found: Maturity) -> Json:
+    """Return what of PyTorch is there and right on a stack, and what others state of it; no key if nothing is known."""
+    if found.share is None:
+        return {}
+    document = {
+        "share": round(found.share, 4),
+        "known": len(found.known),
+        "areas": [
+            {"area": area, "share": None if share is None else round(share, 4), "known": known, "things": things}
+            for area, share, known, things in found.areas()
+        ],
+        "things": [
+            {
+                "area": one.thing.area, "name": one.thing.name, "check": one.thing.check, "standing": one.standing.value,
+                "credit": round(one.credit, 4), "reason": plain(one.reason),
+            }
+            for one in found.things
+        ],
+        "stated": None if found.stated is None else asdict(found.stated),
+    }  # fmt: skip
+    return {"maturity": document}
 
 
 def basis_to_json(basis: Basis | None) -> Json:

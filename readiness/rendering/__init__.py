@@ -39,6 +39,8 @@ from readiness.rendering.findings import (
     reason,
     title,
 )
+from readiness.rendering.maturity import TITLE as MATURITY_TITLE
+from readiness.rendering.maturity import maturity_line, maturity_of, maturity_rows, stated_line
 from readiness.rendering.soak_claims import TITLE as SOAK_CLAIMS_TITLE
 from readiness.rendering.soak_claims import soak_claims
 from readiness.rendering.text import (
@@ -58,6 +60,7 @@ from readiness.rendering.text_budget import Section, comment, fit
 from readiness.rendering.verdicts import outcome_counts, score_range, severity_key, worst
 
 __all__ = [
+    "MATURITY_TITLE",
     "REHEARSAL_TITLE",
     "SOAK_CLAIMS_TITLE",
     "DeviceGroup",
@@ -91,6 +94,9 @@ __all__ = [
     "labels",
     "left_out",
     "limit",
+    "maturity_line",
+    "maturity_of",
+    "maturity_rows",
     "measured",
     "memory",
     "message",
@@ -107,6 +113,7 @@ __all__ = [
     "simulated_chips",
     "soak_claims",
     "software",
+    "stated_line",
     "title",
     "together",
     "visible",

@@ -59,6 +59,12 @@ _WORDS: Mapping[str, Mapping[str, tuple[Severity, Action]]] = {
         "ok": (_N, Action.NONE), "warning": (_D, Action.CHECK_CONFIG), "critical": (_F, Action.RESET_DEVICE),
         "wedged": (_F, Action.REBOOT), "survivability": (_F, Action.UPDATE_SOFTWARE),
     },
+    # Linux, drivers/accel/habanalabs/common/device.c: what the driver says of its device
+    "Habana": {
+        "operational": (_N, Action.NONE), "in device creation": (_N, Action.NONE), "in reset": (_D, Action.RETRY),
+        "in reset after device release": (_N, Action.NONE), "needs reset": (_F, Action.RESET_DEVICE),
+        "disabled": (_F, Action.RESET_DEVICE),
+    },
     "Hygon": {"normal": (_N, Action.NONE)},
     "MetaX": {"available": (_N, Action.NONE), "not available": (_F, Action.RESET_DEVICE)},
     "Cambricon": {"ok": (_N, Action.NONE)},

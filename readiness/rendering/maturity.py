@@ -1,0 +1,47 @@
+"""Maturity of a stack in words: one line, what is stated by others beside it, and the list."""
+
+from __future__ import annotations
+
+from readiness.datamodel import AcceleratorAssessment, Assessment
+from readiness.judging.maturity import Maturity, Standing, assess
+from readiness.rendering.text import clean, counted
+
+TITLE = "Maturity"
+_LONGEST_REASON = 120
+
+
+def maturity_of(item: AcceleratorAssessment, assessment: Assessment) -> Maturity:
+    """Return the maturity of an accelerator's stack as of the run."""
+    return assess(item, assessment.started[:10])
+
+
+def maturity_line(found: Maturity) -> str:
+    """`91 % of 38 things that PyTorch users rely on are present and right: driver 93 %, ...; 4 unknown`."""
+    if found.share is None:
+        return "unknown: nothing that PyTorch users rely on was measured"
+    parts = ", ".join(f"{area} {_percent(share)}" for area, share, _, _ in found.areas() if share is not None)
+    unknown = len(found.things) - len(found.known)
+    things = counted(len(found.known), "thing")
+    text = f"{_percent(found.share)} of {things} that PyTorch users rely on are present and right: {parts}"
+    return text + (f"; {unknown} unknown" if unknown else "")
+
+
+def stated_line(found: Maturity) -> str | None:
+    """What others state of the stack, marked as not measured; None where nothing is known."""
+    if found.stated is None:
+        return None
+    return f"{found.stated.level}, by {found.stated.by} ({found.stated.as_of}); stated, not measured"
+
+
+def maturity_rows(found: Maturity) -> list[tuple[str, str, str, str]]:
+    """All things that are not right: area, name, standing and reason."""
+    return [
+        (one.thing.area, one.thing.name, one.standing.value, clean(one.reason, _LONGEST_REASON))
+        for one in found.things
+        if one.standing is not Standing.RIGHT
+    ]
+
+
+def _percent(share: float) -> str:
+    # What is nearly all is not all.
+    return f"{int(share * 100 + 1e-9)} %"
