@@ -27,7 +27,7 @@ def kind_of(counter: str) -> str:
 #: Counts of a device's whole life, which no reset clears: repaired rows are no evidence of its state today.
 #: Source: https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt (row remapping lasts; only pending and failed ones ask for
 #: something).
-_LIFELONG = re.compile(r"aggregate|remapped_rows_(un)?corrected|retired_pages_(single|double)_bit")
+_LIFELONG = re.compile(r"aggregate|remapped_rows_(un)?corrected|(retired_pages|replaced_rows)_(single|double)_bit")
 
 
 def lifelong(counter: str) -> bool:

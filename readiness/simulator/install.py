@@ -85,7 +85,7 @@ def _register() -> None:
         _kept.append(interpreter)
         _kept.append(attention.register())
         _kept.append(composites.register())
-        _kept.append(torch_patches.close())
+        _kept.append(torch_patches.close(_current))
         _kept.append(autocast.register(_current))
         _kept.append(collectives.register(_current))
         serialization.register(_current)

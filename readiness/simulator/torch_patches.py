@@ -7,16 +7,21 @@ the simulator, not of any chip.
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from readiness.simulator import storage_views
 from readiness.simulator.call import Call
+from readiness.simulator.device import SimulatedDevice
 from readiness.simulator.kernels import KIND
 
 _EXPORT, _EXTENSION = "dlpack::export", 12  # kDLExtDev
 _pinned: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+class _HasDevice(Protocol):
+    device: SimulatedDevice
 
 
 class Generator(torch.Generator):
@@ -28,7 +33,7 @@ class Generator(torch.Generator):
         return super().__new__(cls, device="cpu" if kind == KIND else device)  # type: ignore[call-arg]
 
 
-def close() -> object:
+def close(current: _HasDevice) -> object:
     """Apply the patches to this process; they last as long as the returned object."""
     torch.Generator = Generator  # type: ignore[misc]
     plain = torch.accelerator.synchronize
@@ -41,14 +46,14 @@ def close() -> object:
             plain(device)
 
     torch.accelerator.synchronize = synchronize
-    _close_dlpack()
+    _close_dlpack(current)
     library = torch.library.Library("aten", "IMPL")
     library.impl("_pin_memory", _pin, "CPU")
     library.impl("is_pinned", _is_pinned, "CPU")
     return library
 
 
-def _close_dlpack() -> None:
+def _close_dlpack(current: _HasDevice) -> None:
     """Let the device's tensors be exchanged by DLPack: torch knows its number, but not its name."""
     plain_device: Any = torch.Tensor.__dlpack_device__
     plain_export: Any = torch.Tensor.__dlpack__
@@ -59,10 +64,8 @@ def _close_dlpack() -> None:
     def export(self: torch.Tensor, **keywords: Any) -> Any:
         if self.device.type != KIND:
             return plain_export(self, **keywords)
-        from readiness.simulator.install import installed
-
-        device = installed()
-        if device is None or not any(device.faults_of(_EXPORT)):
+        device = current.device
+        if not any(device.faults_of(_EXPORT)):
             return plain_export(self, **keywords)
         call = Call(_EXPORT, [storage_views.to_host(self)], {}, given=[self])
         device.perform(call, lambda: None)

@@ -161,7 +161,7 @@ def _of_hlml(library: Any, index: int, versions: dict[str, str | None]) -> Readi
     ask("pci_address", lambda: pci_address(_text(library.hlmlDeviceGetPCIInfo(device).bus_id)))
     ask("power_w", lambda: library.hlmlDeviceGetPowerUsage(device) / 1e3)
     for name, sensor in (("chip", _AIP), ("board", _BOARD), ("hbm", _HBM)):
-        ask("temperatures_c", lambda name=name, sensor=sensor: {name: library.hlmlDeviceGetTemperature(device, sensor)})
+        ask("temperatures_c", _named(name, library, "hlmlDeviceGetTemperature", device, sensor))
     ask("clocks_mhz", lambda: {"soc": library.hlmlDeviceGetClockInfo(device, _SOC)})
     ask("utilisation_percent", lambda: library.hlmlDeviceGetUtilizationRates(device).aip)
     ask("memory_used_bytes", lambda: int(library.hlmlDeviceGetMemoryInfo(device).used))
@@ -169,18 +169,20 @@ def _of_hlml(library: Any, index: int, versions: dict[str, str | None]) -> Readi
     ask("throttle_reasons", lambda: _reasons(int(library.hlmlDeviceGetCurrentClocksThrottleReasons(device))))
     for kind, error in (("corrected", _CORRECTED), ("uncorrected", _UNCORRECTED)):
         for span, counter in (("volatile", _VOLATILE), ("aggregate", _AGGREGATE)):
-            ask("memory_errors", lambda kind=kind, error=error, span=span, counter=counter: {
-                f"ecc_{kind}_{span}": library.hlmlDeviceGetTotalECCErrors(device, error, counter)
-            })  # fmt: skip
+            name = f"ecc_{kind}_{span}"
+            ask("memory_errors", _named(name, library, "hlmlDeviceGetTotalECCErrors", device, error, counter))
     for name, cause in (("single_bit", _SINGLE_BIT), ("double_bit", _DOUBLE_BIT)):
-        ask("memory_errors", lambda name=name, cause=cause: {
-            f"retired_rows_{name}": library.hlmlDeviceGetReplacedRowsCount(device, cause)
-        })  # fmt: skip
-    ask("memory_errors", lambda: {"retired_rows_pending": library.hlmlDeviceGetReplacedRowsPendingStatus(device)})
+        ask("memory_errors", _named(f"replaced_rows_{name}", library, "hlmlDeviceGetReplacedRowsCount", device, cause))
+    ask("memory_errors", lambda: {"replaced_rows_pending": library.hlmlDeviceGetReplacedRowsPendingStatus(device)})
     ask("health", lambda: _text(library.hlmlDeviceGetOperationStatus(device)))
     ask("link_errors", lambda: {"pcie_replays": library.hlmlDeviceGetPCIEReplayCounter(device)})
     ask("links", lambda: _hlml_links(library, device) or None)
     return report.reading()
+
+
+def _named(name: str, library: Any, function: str, *arguments: Any) -> Callable[[], dict[str, Any]]:
+    """Return a question whose answer stands under a name."""
+    return lambda: {name: getattr(library, function)(*arguments)}
 
 
 def _reasons(bits: int) -> list[str]:

@@ -118,11 +118,11 @@ def test_every_thing_is_about_measures_that_a_check_declares() -> None:
 
 
 def test_reports_have_the_line_and_the_list() -> None:
-    from readiness.reports import html, table
+    from readiness.rendering.formats import render
 
     item = assessed(finding("driver.dlpack", "wrong", Outcome.PASS, 0.0), finding("driver.streams", "order_violations", Outcome.FAIL, 3.0))
     document = Assessment("0.1.0", 7, "2026-12-01T00:00:00Z", 1.0, {}, "general", "", "", (Use.TRAINING,), (item,))
-    for text in (table.render(document), html.render(document)):
+    for text in (render("table", document), render("html", document)):
         assert "50 %" in text, text
-    assert "wrong: streams and events (driver)" in table.render(document, verbose=True)
+    assert "wrong: streams and events (driver)" in render("table", document, verbose=True)
     assert maturity_rows(assess(item, DAY))[0][:3] == ("driver", "versions that fit together", "unknown")

@@ -125,7 +125,7 @@ def test_gaudi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (reading,) = read(tmp_path, monkeypatch, "pyhlml", HLML, "Habana").devices
     assert (reading.value("model"), reading.value("serial"), reading.value("pci_address")) == ("HL-325L", "AN12345678", "0000:19:00.0")
     assert reading.value("temperatures_c") == {"chip": 30, "board": 31, "hbm": 33}
-    assert reading.value("memory_errors")["retired_rows_pending"] == 1
+    assert reading.value("memory_errors")["replaced_rows_pending"] == 1
     assert reading.value("throttle_reasons") == ["thermal"]
     assert reading.value("links") == {"nic0": "up", "nic2": "down"}
     assert reading.value("health") == "operational"
@@ -190,7 +190,7 @@ def test_the_fakes_have_no_function_that_the_package_lacks(module: str, fake: st
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         package = pytest.importorskip(module)
-    used = set(re.findall(r"\blibrary\.(\w+)", Path(management_libraries.__file__).read_text()))
+    used = set(re.findall(r"\blibrary(?:\.|, \")(\w+)", Path(management_libraries.__file__).read_text()))
     own = {name for name in used if name.lower().startswith({"pymtml": "mtml", "pyhlml": "hlml"}[module])}
     assert len(own) > 15
     assert {name for name in own if not hasattr(package, name)} == set()

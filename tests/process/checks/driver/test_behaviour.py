@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +24,7 @@ from readiness.simulator.machine_file import Chip
 from tests.support import cpu, run_check, value, values
 from tests.support.simulator import chip, defect, inside
 
-QUICK: Mapping[str, Any] = {"seconds": 0.1, "hold_mib": 8, "within_s": 0.3}
+QUICK: dict[str, Any] = {"seconds": 0.1, "hold_mib": 8, "within_s": 0.3}
 
 
 def on(which: Chip | str, check: str, **settings: Any) -> Evidence:
