@@ -54,11 +54,11 @@ def errors(accelerator: Accelerator, *, limit_s: float = 60.0) -> Iterator[Yield
     """
     from readiness.probes.driver import errors as probe
 
-    told = []
+    provoked = []
     for one in probe.provoked(accelerator, limit_s):
-        told.append(one)
+        provoked.append(one)
         yield Row({"case": one.case, "how": one.how, "words": one.words})
-    tried = [one for one in told if one.how != "refused"]
+    tried = [one for one in provoked if one.how != "refused"]
     for name, how in (("silent_errors", "silent"), ("uncatchable_errors", "ended")):
         if tried:
             own = [one.case for one in tried if one.how == how]

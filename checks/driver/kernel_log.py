@@ -49,7 +49,7 @@ def kernel_log(accelerator: Accelerator) -> Iterator[Yield]:
         found = accelerator.fault_events(timeline.began)
     except device_health.SourceError as problem:
         raise Skip(str(problem)) from None
-    told: dict[bool, list[str]] = {True: [], False: []}
+    counted: dict[bool, list[str]] = {True: [], False: []}
     for event in found:
         assert event.at is not None
         fault, came = event.fault, timeline.describe(event.at)
@@ -59,6 +59,6 @@ def kernel_log(accelerator: Accelerator) -> Iterator[Yield]:
         yield Row({"fault": fault.text, "severity": fault.severity.value, "action": fault.action.value, "at": moment,
                    "came": came, "provoked": provoked, "line": event.text[:200], "source": fault.source})  # fmt: skip
         if fatal or (fault.severity is device_health.Severity.DEGRADED and not provoked):
-            told[fatal].append(f"{fault.text} at {moment}, {came}")
-    for name, lines in (("fatal_events", told[True]), ("events", told[False])):
+            counted[fatal].append(f"{fault.text} at {moment}, {came}")
+    for name, lines in (("fatal_events", counted[True]), ("events", counted[False])):
         yield Measurement(name, len(lines), about="; ".join(dict.fromkeys(lines))[:300] or None)

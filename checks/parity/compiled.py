@@ -62,6 +62,10 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
         "step_ratio": Measure(
             "1", better=Better.LOWER,
             meaning="Duration of a later compiled step over the same call by call, medians; tiny steps, so no benchmark.",
+            title="Compiled steps are no slower than steps call by call",
+            why="Steps are compiled to be quicker; these are tiny, and show overhead more than speed.",
+            remedy="Measure the real model both ways before you compile it.",
+            action=Action.GATHER_EVIDENCE,
         ),
     },
     cost=Cost.MINUTES,

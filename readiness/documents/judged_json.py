@@ -112,15 +112,15 @@ def maturity_to_json(found: Maturity) -> Json:
         "share": round(found.share, 4),
         "known": len(found.known),
         "areas": [
-            {"area": area, "share": None if share is None else round(share, 4), "known": known, "things": things}
-            for area, share, known, things in found.areas()
+            {"area": area, "share": None if share is None else round(share, 4), "known": known, "features": count}
+            for area, share, known, count in found.areas()
         ],
-        "things": [
+        "features": [
             {
-                "area": one.thing.area, "name": one.thing.name, "check": one.thing.check, "standing": one.standing.value,
-                "credit": round(one.credit, 4), "reason": plain(one.reason),
+                "area": one.feature.area, "name": one.feature.name, "check": one.feature.check,
+                "standing": one.standing.value, "credit": round(one.credit, 4), "reason": plain(one.reason),
             }
-            for one in found.things
+            for one in found.features
         ],
         "stated": None if found.stated is None else asdict(found.stated),
     }  # fmt: skip

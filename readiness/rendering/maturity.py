@@ -16,13 +16,13 @@ def maturity_of(item: AcceleratorAssessment, assessment: Assessment) -> Maturity
 
 
 def maturity_line(found: Maturity) -> str:
-    """`91 % of 38 things that PyTorch users rely on are present and right: driver 93 %, ...; 4 unknown`."""
+    """`91 % of 38 features that PyTorch users rely on are present and right: driver 93 %, ...; 4 unknown`."""
     if found.share is None:
         return "unknown: nothing that PyTorch users rely on was measured"
     parts = ", ".join(f"{area} {_percent(share)}" for area, share, _, _ in found.areas() if share is not None)
-    unknown = len(found.things) - len(found.known)
-    things = counted(len(found.known), "thing")
-    text = f"{_percent(found.share)} of {things} that PyTorch users rely on are present and right: {parts}"
+    unknown = len(found.features) - len(found.known)
+    features = counted(len(found.known), "feature")
+    text = f"{_percent(found.share)} of {features} that PyTorch users rely on are present and right: {parts}"
     return text + (f"; {unknown} unknown" if unknown else "")
 
 
@@ -34,10 +34,10 @@ def stated_line(found: Maturity) -> str | None:
 
 
 def maturity_rows(found: Maturity) -> list[tuple[str, str, str, str]]:
-    """All things that are not right: area, name, standing and reason."""
+    """All features that are not right: area, name, standing and reason."""
     return [
-        (one.thing.area, one.thing.name, one.standing.value, clean(one.reason, _LONGEST_REASON))
-        for one in found.things
+        (one.feature.area, one.feature.name, one.standing.value, clean(one.reason, _LONGEST_REASON))
+        for one in found.features
         if one.standing is not Standing.RIGHT
     ]
 

@@ -26,7 +26,7 @@ _MANY = 65_537
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ProvokedError:
     """Result of a call that must fail: `raised` (an exception), `ended` (the process), `silent`, or `refused` before it
     could fail; and in which words.
     """
@@ -80,7 +80,7 @@ def fail(accelerator: Accelerator, settings: Mapping[str, Any], say: child_proce
     say({"how": "silent", "words": "a result came back and no error"})
 
 
-def provoked(accelerator: Accelerator, limit_s: float) -> Iterator[Told]:
+def provoked(accelerator: Accelerator, limit_s: float) -> Iterator[ProvokedError]:
     """Run each case in a process of its own."""
     for case in CASES:
         deadline = time.monotonic() + limit_s
@@ -92,12 +92,12 @@ def provoked(accelerator: Accelerator, limit_s: float) -> Iterator[Told]:
         status = child.wait(deadline if answer is None else time.monotonic() + limit_s)
         if status is None:
             held = child.kill()
-            yield Told(case, "ended", f"the process hung{'' if held is None else f', and {held}'}")
+            yield ProvokedError(case, "ended", f"the process hung{'' if held is None else f', and {held}'}")
         elif answer is None:
-            yield Told(case, "ended", f"the process {child_process.ending(status)}")
+            yield ProvokedError(case, "ended", f"the process {child_process.ending(status)}")
         else:
             disk.raise_if_full(answer["words"])
-            yield Told(case, answer["how"], answer["words"])
+            yield ProvokedError(case, answer["how"], answer["words"])
 
 
 # ---------------------------------------------------------------------------------- results that must have been written

@@ -90,3 +90,32 @@ def test_accelerators_work_side_by_side_and_some_checks_alone(tmp_path: Path, mo
     assert next(peers for name, *_, peers in spans if name == "group") == 2
     for item in assessment.accelerators:  # the group's evidence is filed under each of them
         assert evidence_of(item, "times.group").accelerators == ("cpu:0", "cpu:1")
+
+
+TIMELINE = '''
+from collections.abc import Iterator
+from readiness import Accelerator, Measurement, Phase, Row, check
+
+@check("timed.early", title="Early", measures={"figure": "1"}, typical_s=0.1, provokes=True)
+def early(accelerator: Accelerator) -> Iterator[Measurement]:
+    """Knows of no timeline."""
+    yield Measurement("figure", int(accelerator.timeline is None))
+
+@check("timed.late", title="Late", measures={"figure": "1"}, typical_s=0.1, phase=Phase.LAST)
+def late(accelerator: Accelerator) -> Iterator[Row | Measurement]:
+    """Knows what ran before."""
+    for span in accelerator.timeline.spans:
+        yield Row({"check": span.check, "provokes": span.provokes, "within": accelerator.timeline.began <= span.began <= span.ended})
+    yield Measurement("figure", 1)
+'''
+
+
+def test_the_last_checks_know_what_ran_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checks" / "timed").mkdir(parents=True)
+    (tmp_path / "checks" / "timed" / "timed.py").write_text(TIMELINE)
+    use_checks(monkeypatch, tmp_path / "checks")
+    without_torch(monkeypatch)
+    assessed = run(tmp_path / "run", write_profile(tmp_path / "profile.toml", ["timed.early", "timed.late"]))
+    found = {evidence.check: evidence for evidence in assessed.accelerators[0].evidence}
+    assert found["timed.early"].measurements[0].value == 1
+    assert found["timed.late"].rows == ({"check": "timed.early", "provokes": True, "within": True},)

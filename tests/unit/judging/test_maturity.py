@@ -18,7 +18,7 @@ from readiness.datamodel import (
     Use,
 )
 from readiness.documents.judged_json import maturity_to_json
-from readiness.judging.maturity import STATED, THINGS, Standing, assess
+from readiness.judging.maturity import FEATURES, STATED, Standing, assess
 from readiness.rendering import maturity_line, maturity_rows, stated_line
 
 DAY = "2026-12-01"
@@ -35,7 +35,7 @@ def assessed(*findings: Finding, evidence: tuple[Evidence, ...] = (), stack: str
 
 
 def standing(item: AcceleratorAssessment, name: str) -> Any:
-    return next((one for one in assess(item, DAY).things if one.thing.name == name), None)
+    return next((one for one in assess(item, DAY).features if one.feature.name == name), None)
 
 
 def test_right_wrong_missing_and_unknown() -> None:
@@ -52,8 +52,8 @@ def test_right_wrong_missing_and_unknown() -> None:
     assert standing(item, "attention").reason == "the profile does not ask for it"
     found = assess(item, DAY)
     assert (found.share, len(found.known)) == (1 / 3, 3)
-    assert "33 % of 3 things" in maturity_line(found)
-    assert f"{len(found.things) - 3} unknown" in maturity_line(found)
+    assert "33 % of 3 features" in maturity_line(found)
+    assert f"{len(found.features) - 3} unknown" in maturity_line(found)
 
 
 def test_a_part_of_the_operators_counts_as_a_part_unless_any_is_wrong() -> None:
@@ -111,10 +111,10 @@ def test_every_thing_is_about_measures_that_a_check_declares() -> None:
     from readiness import check_registry
 
     known = check_registry.discover()
-    for thing in THINGS:
-        assert thing.check in known, thing
-        assert set(thing.measures) <= known[thing.check].measures.keys(), thing
-    assert len({(thing.area, thing.name) for thing in THINGS}) == len(THINGS)
+    for feature in FEATURES:
+        assert feature.check in known, feature
+        assert set(feature.measures) <= known[feature.check].measures.keys(), feature
+    assert len({(feature.area, feature.name) for feature in FEATURES}) == len(FEATURES)
 
 
 def test_reports_have_the_line_and_the_list() -> None:
