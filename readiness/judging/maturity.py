@@ -147,7 +147,7 @@ class Maturity:
         return sum(one.credit for one in self.known) / len(self.known) if self.known else None
 
     def areas(self) -> Iterator[tuple[str, float | None, int, int]]:
-        """Yield each area: its share (None where nothing is known), how many of its features are known, and how many apply."""
+        """Yield each area, its share (None if nothing is known), how many of its features are known, and how many apply."""
         for area in dict.fromkeys(one.feature.area for one in self.features):
             own = [one for one in self.features if one.feature.area == area]
             known = [one for one in own if one.standing is not Standing.UNKNOWN]
