@@ -39,9 +39,9 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Note, R
             action=Action.UPDATE_SOFTWARE,
         ),
     },
-    typical_s=1.0,
+    typical_s=0.6,
     limit_s=240.0,
-    catches=("silent-failure", "unwritten"),
+    catches=("silent-failure",),
     least={"limit_s": 1},
     provokes=True,
 )

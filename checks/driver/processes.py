@@ -52,7 +52,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Note, R
             action=Action.RESET_DEVICE,
         ),
     },
-    typical_s=1.5,
+    typical_s=0.8,
     limit_s=240.0,
     catches=("shared-device", "memory-kept", "wedged-after-kill"),
     least={"processes": 2, "seconds": 0.05, "hold_mib": 1, "within_s": 0.1, "open_timeout_s": 1},

@@ -36,7 +36,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
             action=Action.UPDATE_SOFTWARE,
         ),
     },
-    typical_s=0.8,
+    typical_s=0.3,
     limit_s=120.0,
     catches=("wrong-figure",),
     least={"size": 16, "busy_s": 0.001},

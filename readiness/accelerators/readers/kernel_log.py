@@ -21,6 +21,8 @@ from readiness.datamodel import AcceleratorFacts, Action
 
 SOURCE = "kernel log"
 _MOST_BYTES = 8 * 2**20
+#: A record of the kernel's is no longer than 1024 characters; what is longer was made by somebody else.
+_LONGEST_LINE = 2000
 _LOG_LIMIT_S = 5.0
 #: Display and processing devices, by the first digits of their PCI class.
 _CLASSES = ("03", "12")
@@ -121,7 +123,8 @@ _CLOCK = re.compile(r"(?P<day>\d{4}-\d{2}-\d{2})[-T ](?P<time>\d{2}:\d{2}:\d{2})
 
 def events(lines: Iterable[tuple[str, float | None]]) -> Iterator[Event]:
     """The faults that lines name, each line with its time (epoch) where one is known."""
-    for line, at in lines:
+    for whole, at in lines:
+        line = whole[:_LONGEST_LINE]
         for vendor, pattern, meaning in RULES:
             if match := pattern.search(line):
                 named = match.groupdict()
@@ -174,11 +177,14 @@ def glance(context: Context) -> list[Reading]:
 
 def assigned(found: Iterable[Event], root: Path = Path("/")) -> Iterator[Event]:
     """Give events of the PCI bus to the accelerators at, or below, the address that they name; others are left out."""
+    at: dict[str | None, list[tuple[str, str]]] = {}
     for event in found:
         if event.vendor:
             yield event
             continue
-        for address, vendor in _accelerators_at(event.pci_address, root):
+        if event.pci_address not in at:
+            at[event.pci_address] = _accelerators_at(event.pci_address, root)
+        for address, vendor in at[event.pci_address]:
             yield replace(event, vendor=vendor, pci_address=address)
 
 

@@ -149,3 +149,24 @@ def test_without_a_log_nothing_is_known(tmp_path: Path) -> None:
     facts = AcceleratorFacts("cuda:0", "cuda", 0, "cuda", "NVIDIA", "NVIDIA H100")
     with pytest.raises(SourceError, match="cannot be read"):
         kernel_log.of_device(facts, 0.0, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 2**22, "habanalabs hl0: " * 2**18, "xe 0000:03:00.0: " * 2**18, "amdgpu 0000:c1:00.0: " * 2**17, "\x00\ufffd\x1b[31m错误 Gerät" * 2**17,
+     "event_id=0x dev_id " * 2**17, "AER: Uncorrected (" * 2**17],
+    ids=["letters", "habana", "xe", "amdgpu", "mixed-language", "codes", "aer"],
+)  # fmt: skip
+def test_a_line_without_end_names_no_fault_and_takes_no_time(text: str) -> None:
+    """Patterns that look for words to the end of a line would take hours where they begin at each of its words."""
+    assert list(kernel_log.events(kernel_log.kernel_lines(text))) == []
+
+
+def test_a_flood_of_errors_of_the_bus_asks_for_each_address_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _bus(tmp_path)
+    calls: list[str | None] = []
+    honest = kernel_log._accelerators_at
+    monkeypatch.setattr(kernel_log, "_accelerators_at", lambda address, root: calls.append(address) or honest(address, root))  # type: ignore[func-returns-value]
+    lines = [("pcieport 0000:16:00.0: AER: Corrected error received: 0000:17:00.0", 5.0)] * 5000
+    assert len(list(kernel_log.assigned(kernel_log.events(lines), tmp_path))) == 5000
+    assert calls == ["0000:17:00.0"]
