@@ -226,6 +226,7 @@ def sweep(
             yield Note(f"{done} operators done, now {swept.entry.name} in {swept.dtype}")
         for cells in summary.rows(swept):
             yield Row(cells)
+    yield Row({"operator": "*", "dtype": "all", "phase": "both", "outcome": "summary", "detail": summary.tried(accelerator)})
     for cells in outcomes.rows():
         yield Row(cells)
     for (dtype, part), count in counts.items():

@@ -32,8 +32,8 @@ WHOLE = (0, 1, -1, 2, -2, 3, -3, 7)
 CHOSEN = 4
 #: So many roundings each element may be off, where honest ones are off by a few: in float32 and wider, and in 16 bits.
 _ROUNDINGS, _ROUNDINGS_NARROW = 64.0, 4.0
-#: Values that small are lost where steps on the way overflow or underflow, in float32 and wider; what computes in float32 for
-#: 16 bits loses so much.
+#: Values that small are lost where steps on the way overflow or underflow, in float32 and wider; what computes in float32
+#: for 16 bits loses so much.
 _SMALLEST, _SMALLEST_NARROW = 32.0, 2.0**-22
 #: Knees beyond this are asked of what models call and of what computes nothing: half a rounding of them moves the phase of
 #: what oscillates.
@@ -92,6 +92,7 @@ def _having(trial: OpTrial, sample: Sample, values: Sequence[torch.Tensor], grad
 
 def _broken(trial: OpTrial, sample: Sample, gradients: bool, label: str) -> Iterator[FailedError]:
     sample = replace(sample, label=label, leniency=1.0)
+    share = _bound(trial, trial.dtype)
     try:
         truth = trial.on_host(sample, gradients, widened)
     except FailedError:
@@ -103,15 +104,20 @@ def _broken(trial: OpTrial, sample: Sample, gradients: bool, label: str) -> Iter
         if failure.outcome is not Outcome.UNJUDGED and (trial.on_cpu or native is not None):
             yield failure
         return
-    share = _bound(trial, trial.dtype)
-    moved = [trial.on_host(sample, gradients, _moving(by)) for by in (share, -share)]
+    try:
+        moved = [trial.on_host(sample, gradients, _moving(by)) for by in (share, -share)]
+    except FailedError:
+        return
     lost = [out for out in called.comparable if isinstance(out, torch.Tensor) and out.is_floating_point()]
     # Nor is a gradient of float16 finite that takes the square of what has none.
     lost += [tensor.detach().square() for tensor in sample.tensors() if tensor.is_floating_point()]
     for phase, outs, wants, others, natives in (
-        (Phase.FORWARD, called.comparable, truth.comparable, [one.comparable for one in moved], native and native.comparable),
+        (
+            Phase.FORWARD, called.comparable, truth.comparable, [one.comparable for one in moved],
+            native and native.comparable,
+        ),
         (Phase.BACKWARD, called.gradients, truth.gradients, [one.gradients for one in moved], native and native.gradients),
-    ):
+    ):  # fmt: skip
         for position, (out, want) in enumerate(zip(outs, wants, strict=False)):
             if not isinstance(out, torch.Tensor) or not isinstance(want, torch.Tensor) or out.shape != want.shape:
                 continue
@@ -123,7 +129,8 @@ def _broken(trial: OpTrial, sample: Sample, gradients: bool, label: str) -> Iter
             )  # fmt: skip
             if place is not None:
                 given = ", ".join(f"{float(tensor.detach()[place]):.9g}" for tensor in sample.tensors())
-                yield FailedError(Outcome.WRONG, phase, f"at {given} it is {_at(out, place)} instead of {_at(want, place)}", label)
+                detail = f"at {given} it is {_at(out, place)} instead of {_at(want, place)}"
+                yield FailedError(Outcome.WRONG, phase, detail, label)
 
 
 def _known(trial: OpTrial, function: Function) -> Iterator[FailedError]:

@@ -27,6 +27,8 @@ _STEP, _RATIO = 2.0**-15, 4.0
 _LEAST_SIZE = 2.0**-8
 #: A gradient is wrong that is farther off than this share of itself, where both steps agree to a tenth of that.
 _WRONG, _AGREE = 1e-3, 1e-4
+#: So much may the bend of a smooth function differ from what the smaller step says of it.
+_CURVED = 0.25
 #: So far from each other steps to both sides may be where there is no kink.
 _KINK = 0.05
 _WIDE = (torch.float64, torch.complex128)
@@ -130,7 +132,10 @@ def _quotients(moved: Any, step: torch.Tensor) -> _Quotients | None:
     noise = _NOISE * size * _RATIO / step
     forward, backward = (near - middle) * _RATIO / step, (middle - near_back) * _RATIO / step
     sure = (wide - narrow).abs() <= _AGREE * narrow.abs() + noise
-    sure &= (forward - backward).abs() <= _KINK * narrow.abs() + noise
+    bend, wide_bend = forward - backward, (far - middle) / step - (middle - far_back) / step
+    sure &= bend.abs() <= _KINK * narrow.abs() + noise
+    # A curve bends four times as much over four times the step; many small jumps look smooth, and do not.
+    sure &= (wide_bend - _RATIO * bend).abs() <= _CURVED * wide_bend.abs() + _WRONG * narrow.abs() + noise
     return _Quotients(value, noise, sure & value.isfinite() & (noise < _AGREE * narrow.abs() + 1e-6 * size))
 
 

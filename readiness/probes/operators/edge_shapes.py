@@ -605,7 +605,7 @@ def of(name: str, dtype: torch.dtype, rotation: Rotation = USUAL, *, gradients: 
     for label, given in (call for maker in _BY_NAME.get(name, ()) for call in maker(factory)):
         *arguments, last = given
         named = isinstance(last, dict)
-        leniency = _LENIENCY if label in (MANY, LONG) else 1.0
+        leniency = _LENIENCY if label in (MANY, LONG, CONTRIBUTIONS) else 1.0
         if label == MANY and dtype.is_floating_point and dtype.itemsize == 2:
             leniency = _LENIENCY_NARROW
         yield Sample(

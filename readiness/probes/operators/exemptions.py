@@ -23,7 +23,7 @@ FORGIVING = {
     "UNSPECIFIED": "memory as it was found: shape, dtype and device alone",
     "RANDOM": "another device draws other numbers: shape, dtype, finite, and the same again from the same seed",
     "UNORDERED": "come in no defined order: shape, dtype, finite, and the same again",
-    "NO_VIEWS": "ask for dense inputs at multiples of 16: not tried on views",
+    "NO_VIEWS": "ask for dense inputs at multiples of 16, or take long: not tried on views",
     "SHRINKS": "subtract nearly the same from their argument: held to the size of the argument",
     "LOSES_TAILS": "make their tail of one plus what is nearly -1: each element is held to the size of its argument",
     "NO_QUOTIENTS": "have a gradient that is no limit of differences, by definition: not held against difference quotients",

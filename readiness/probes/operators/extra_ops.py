@@ -34,6 +34,8 @@ _BACKENDS = {
 _NO_BACKEND = re.compile(r"no (viable|available) (backend|kernel)", re.IGNORECASE)
 #: Numbers drawn where their distribution is looked at.
 _DRAWN = 20_000
+#: Rows and columns of a product of 50 million elements, which no tile divides.
+_PRODUCT = 7_177, 7_001
 #: Tokens of a large vocabulary, and rows that are drawn from once.
 _TOKENS, _ROWS = 2**17, 6
 
@@ -109,6 +111,8 @@ def operators() -> Iterator[Operator]:
     yield Operator("amp.unscale", _unscale, _some_lists(1), aten_name="_amp_foreach_non_finite_check_and_unscale_")
     yield Operator("clip_grad_norm", _clipped, _some_lists(1), aten_name="_foreach_norm")
     yield Operator("unpack", _unpacked, _some_packed, frozenset({torch.int64, torch.int32, torch.uint8}))
+    both = frozenset({torch.float32, torch.bfloat16})
+    yield Operator("mm.many_elements", _large_product, _some_factors, both, aten_name="mm")
     yield Operator("_assert_async", _assert, _one, frozenset({torch.float32}), aten_name="_assert_async")
     yield Operator("exponential.statistics", _exponential, _one, frozenset({torch.float32}), aten_name="exponential")
     yield Operator("multinomial.vocabulary", _vocabulary, _one, FLOATS, aten_name="multinomial")
@@ -265,6 +269,20 @@ def _unpacked(packed: torch.Tensor, shifts: torch.Tensor) -> Tensors:
     for position in range(len(shifts)):
         together |= apart[..., position] << shifts[position]
     return [*low, apart, together, ~packed ^ (packed | shifts[1])]
+
+
+def _some_factors(factory: InputFactory) -> Calls:
+    yield "", (factory.numbers(_PRODUCT[0], 33), factory.numbers(33, _PRODUCT[1]))
+
+
+def _large_product(left: torch.Tensor, right: torch.Tensor) -> Tensors:
+    """Compute a product of 50 million elements; return some of its rows, and the sum of each row and column."""
+    marks = (0, 1, _PRODUCT[0] // 2, _PRODUCT[0] - 1, *(2**power // _PRODUCT[1] for power in range(16, 26)))
+    rows = torch.tensor(sorted(mark + step for mark in set(marks) for step in (0, 1) if mark + step < _PRODUCT[0]))
+    if left.dtype is torch.float64:
+        return [left[rows] @ right, left @ right.sum(1), left.sum(0) @ right]
+    product = left @ right
+    return [product[rows.to(left.device)], product.sum(1, dtype=torch.float32), product.sum(0, dtype=torch.float32)]
 
 
 def _one(factory: InputFactory) -> Calls:

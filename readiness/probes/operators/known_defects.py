@@ -101,8 +101,8 @@ KNOWN = (
         where=(INTO_STRIDED_MEMORY,),
     ),
     KnownDefect(
-        frozenset({"nn.functional.group_norm", "nn.functional.layer_norm"}), "rows of one value are not normalised to zero", _PYTORCH + "188375",
-        "2.6.0, 2.13.0", where=(ONE_FEATURE,),
+        frozenset({"nn.functional.group_norm", "nn.functional.layer_norm"}), "rows of one value are not normalised to zero",
+        _PYTORCH + "188375", "2.6.0, 2.13.0", where=(ONE_FEATURE,),
     ),
     KnownDefect(
         frozenset({"narrow_copy", "nn.functional.avg_pool3d"}), "write memory that is not dense as if it were",

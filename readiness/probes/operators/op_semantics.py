@@ -80,8 +80,8 @@ RANDOM = frozenset({
 #: Come in no defined order: shape, dtype, finite, and the same again.
 UNORDERED = frozenset({"linalg.eig", "linalg.eigvals"})
 
-#: Ask for dense inputs at addresses that are multiples of 16: not tried on views.
-NO_VIEWS = frozenset({"_grouped_mm"})
+#: Ask for dense inputs at addresses that are multiples of 16, or take long: not tried on views.
+NO_VIEWS = frozenset({"_grouped_mm", "mm.many_elements"})
 
 #: Promise to lay their result in memory as their input lies, where that is dense, or plainly dense (`contiguous`).
 KEEPS_STRIDES = frozenset({
@@ -92,11 +92,11 @@ KEEPS_STRIDES = frozenset({
 #: with a rounding of the argument.
 SHRINKS = frozenset({"nn.functional.cross_entropy", "nn.functional.linear_cross_entropy", "nn.functional.tanhshrink"})
 
-#: Make their tail of one plus a function that is nearly -1, on every device: each element is held to the size of its argument.
+#: Make their tail of one plus what is nearly -1, on every device: each element is held to the size of its argument.
 LOSES_TAILS = frozenset({"nn.functional.gelu"})
 
-#: Have a gradient that is no limit of their differences, by definition: the gradient of a step, or of what is written twice to
-#: one place. Not held against difference quotients.
+#: Have a gradient that is no limit of their differences, by definition: the gradient of a step, or of what is written twice
+#: to one place. Not held against difference quotients.
 NO_QUOTIENTS = frozenset({
     "as_strided_scatter", "nextafter", "nn.functional.max_unpool1d", "nn.functional.max_unpool2d",
     "nn.functional.max_unpool3d", "round",
@@ -269,7 +269,8 @@ CORE = frozenset({
     "permute", "repeat", "repeat_interleave", "reshape", "roll", "scatter", "scatter_add", "slice", "split", "squeeze",
     "stack", "to", "transpose", "unbind", "unsqueeze", "view", "zeros_like",
     # initialisation and shuffling
-    "dropout.statistics", "multinomial.statistics", "multinomial.vocabulary", "normal.in_place", "normal.statistics", "randperm", "uniform",
+    "dropout.statistics", "multinomial.statistics", "multinomial.vocabulary", "normal.in_place", "normal.statistics",
+    "randperm", "uniform",
     # beyond the database: lists of tensors, and what else optimizers, losses and experts do
     "_foreach_add", "_foreach_addcdiv", "_foreach_addcmul", "_foreach_copy", "_foreach_div", "_foreach_lerp",
     "_foreach_mul", "_foreach_neg", "_foreach_norm", "_foreach_reciprocal", "_foreach_sqrt", "_foreach_sub",

@@ -38,10 +38,10 @@ class OpTrial:
     """Trial of one operator in one dtype on one device.
 
     `enter` is called with each phase, and with what is special about the call, before it begins. `place` converts inputs
-    for a layout and a device; `reference` is called in float64 in place of the operator; `rotation` is what the seed chose for this run. `fallbacks` collects warnings that
-    something ran on the host, `nondeterministic` calls that differed from the same ones before: the outcome, unless
-    something worse is found. `known` collects defects of PyTorch's own that it showed, `doubts` what its float64 reference
-    gets wrong and nobody knew. `forward_s` and `backward_s` are what
+    for a layout and a device; `reference` is called in float64 in place of the operator; `rotation` is what the seed chose
+    for this run. `fallbacks` collects warnings that something ran on the host, `nondeterministic` calls that differed from
+    the same ones before: the outcome, unless something worse is found. `known` collects defects of PyTorch's own that it
+    showed, `doubts` what its float64 reference gets wrong and nobody knew. `forward_s` and `backward_s` are what
     the last call on the device took.
     """
 
@@ -87,7 +87,8 @@ class OpTrial:
         device = self.accelerator.device
         try:
             given = sample.converted(self.place(layout, device), device)
-            with cpu_fallback.watched(lambda warning: self.fallbacks.append((phase, where, warning))), _threads(sample.threads):
+            watched = cpu_fallback.watched(lambda warning: self.fallbacks.append((phase, where, warning)))
+            with watched, _threads(sample.threads):
                 called = self.caller.call(given, gradients, enter)
                 self.accelerator.synchronize()
         except Exception as problem:

@@ -189,7 +189,7 @@ class OpInfoTrial:
                 self.trial.excuse(failure)
 
     def _check_threads(self, gradients: bool) -> None:
-        """Check the call on all threads of the host, some times over, if the seed chose this operator. Raises FailedError."""
+        """Check the call on all threads of the host, some times, if the seed chose this operator. Raises FailedError."""
         if self._entry.name not in self.trial.rotation.threaded or not threaded.available():
             return
         for sample in threaded.of(self._entry.name, self.trial.dtype, gradients=gradients):
@@ -202,7 +202,7 @@ class OpInfoTrial:
                 self.trial.excuse(failure)
 
     def _check_reference(self, drawn: Sequence[Sample]) -> None:
-        """Hold the reference's gradients against difference quotients. Raises FailedError where the CPU itself is tried."""
+        """Hold the reference's gradients against difference quotients. Raises FailedError where the CPU is tried."""
         if self._entry.name not in self.refuted:
             self.refuted[self._entry.name] = list(difference_quotients.refuted(self.trial, drawn))
         for failure in self.refuted[self._entry.name]:
@@ -272,7 +272,7 @@ def _failed(failure: FailedError, backward: bool) -> SweepResult:
 
 
 def _with_findings(trial: OpTrial, result: SweepResult) -> SweepResult:
-    """Add the known defects that the trial showed, and what is wrong about the reference, each once, with the circumstance."""
+    """Add the known defects that the trial showed and what is wrong about the reference, each once."""
     texts = [f"{_circumstance(failure)}: {known}" for known, failure in trial.known]
     texts += [f"{_circumstance(failure)}: the reference itself is wrong: {failure}" for failure in trial.doubts]
     gradient = next((str(failure) for failure in trial.doubts if failure.phase is Phase.BACKWARD), "")

@@ -45,7 +45,8 @@ class Sample:
     `hosted` are the positions of arguments that stay on the CPU whatever the device; `label` says in words what is
     special about it; `keeps_strides` that results must lie in memory as on the CPU; `through` calls the operator in
     another way than by plainly calling it; `leniency` widens what is allowed where sums are long; `incoming` is how incoming
-    gradients lie in memory; `deterministic` asks for PyTorch's deterministic mode, `threads` for so many threads of the host.
+    gradients lie in memory; `deterministic` asks for PyTorch's deterministic mode, `threads` for so many threads of the
+    host.
     """
 
     arguments: tuple[Any, ...]

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from readiness.accelerators.base import Accelerator
+from readiness.probes.operators import known_values, rotation
 from readiness.probes.operators.outcomes import Outcome, Phase, SweepResult
 from readiness.probes.operators.sweep import Swept
 
@@ -109,6 +111,12 @@ class SweepSummary:
         return f"{self.outcomes.total()} operators: {parts or 'none supports this dtype'}"
 
 
+def tried(accelerator: Accelerator) -> str:
+    """Return what the seed chose for this run, and what could not be tried, in words."""
+    against = "were" if known_values.available() else "were not, for want of mpmath,"
+    return f"{rotation.of(accelerator)}; special functions {against} held against mpmath"
+
+
 #: The outcome that a row tells of an operator that is right but for what PyTorch itself gets wrong.
 KNOWN_DEFECT = "known defect"
 #: A letter for each outcome; `r` is right before its gradient fails, `-` has no gradient to judge.
@@ -131,7 +139,7 @@ class OperatorMap:
         result = swept.result
         letter = _LETTERS[result.outcome.value]
         fails_backward = not result.outcome.clean and result.phase is Phase.BACKWARD
-        backward = letter if result.backward else "-"
+        backward = letter if result.backward else _LETTERS[Outcome.UNJUDGED.value] if result.unjudged_backward else "-"
         self._by_dtype.setdefault(swept.dtype, {})[swept.entry.name] = ("r" if fails_backward else letter), backward
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
@@ -148,7 +156,7 @@ class OperatorMap:
 def rows(swept: Swept) -> Iterator[Mapping[str, Any]]:
     """Yield a row about an operator that is neither native nor decomposed, refuses an offset, or fails in forward mode.
 
-    A row of its own tells of known defects of an operator that is right otherwise.
+    A row of its own tells of known defects of an operator that is right otherwise, and why a gradient could not be judged.
     """
     result = swept.result
 
@@ -165,6 +173,8 @@ def rows(swept: Swept) -> Iterator[Mapping[str, Any]]:
         yield cells(result.outcome.value, result.forward_mode_detail, Phase.FORWARD_MODE)
     if result.outcome.clean and result.known:
         yield cells(KNOWN_DEFECT, result.known)
+    if result.unjudged_backward:
+        yield cells(Outcome.UNJUDGED.value, result.unjudged_backward, Phase.BACKWARD)
 
 
 def _forward(swept: Swept) -> bool:

@@ -1,0 +1,174 @@
+"""Values at knees and extremes, contributions, large vocabularies, many elements and threads: defects that show there alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from readiness.probes.operators import chosen_values, extra_ops, opinfo, rotation, threaded
+from readiness.probes.operators.op_trial import OpTrial
+from readiness.probes.operators.outcomes import FailedError, Outcome
+from readiness.simulator import machine_file as chips
+from tests.process.checks.operators.test_reference import tried
+from tests.process.checks.operators.test_sweep_circumstances import on_sim
+from tests.support import cpu
+from tests.support.simulator import chip, defect
+
+Override = Callable[[str, Callable[..., Any]], None]
+ENTRIES = {entry.name: entry for entry in opinfo.load()}
+
+
+def at_values(name: str, dtype: torch.dtype = torch.float32, seed: int = 7) -> list[FailedError]:
+    """What is wrong at the chosen values."""
+    accelerator = cpu(seed)
+    trial = OpTrial(accelerator, ENTRIES[name], dtype, lambda *_: None, rotation=rotation.of(accelerator))
+    drawn = list(ENTRIES[name].info.sample_inputs_func(ENTRIES[name].info, "cpu", dtype, True))
+    from readiness.probes.operators.samples import Sample
+
+    samples = [Sample((given.input, *given.args), dict(given.kwargs), given) for given in drawn]
+    return list(chosen_values.broken(trial, samples, True))
+
+
+def _hardswish(x: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = x * (x + 3).clamp(0, 6) / 6
+    return torch.where(x == 3, 2.5, result) if x.dtype != torch.float64 else result
+
+
+def _exponential(x: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = torch.exp2(x * 1.4426950408889634)
+    return torch.where(x < -11, 0.0, result) if x.dtype == torch.float32 else result
+
+
+@pytest.mark.parametrize(
+    ("kernel", "wrong", "name", "said"),
+    [("hardswish", _hardswish, "nn.functional.hardswish", "at 3 it is 2.5 instead of 3"),
+     ("exp", _exponential, "exp", "at -11.09")],
+)  # fmt: skip
+def test_one_wrong_value_is_found(kernel: str, wrong: Callable[..., Any], name: str, said: str, override: Override) -> None:
+    assert at_values(name) == []
+    override(kernel, wrong)
+    found = at_values(name)
+    assert found
+    assert all(failure.where == "at knees and extremes" for failure in found)
+    assert said in str(found[0])
+
+
+def test_whole_numbers_beside_floats(override: Override) -> None:
+    def wrong(x: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+        result = torch.float_power(x, exponent).to(x.dtype)
+        return torch.where(exponent == -2, result * 1.1, result) if x.dtype == torch.float32 else result
+
+    override("pow.Tensor_Tensor", wrong)
+    assert "on whole numbers beside floats" in {failure.where for failure in at_values("pow")}
+
+
+def test_what_the_reference_cannot_compute_is_not_judged(override: Override) -> None:
+    def refusing(x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.float64:
+            raise RuntimeError("no such dtype")
+        result: torch.Tensor = x * (x + 3).clamp(0, 6) / 6
+        return result
+
+    override("hardswish", refusing)
+    assert at_values("nn.functional.hardswish") == []
+
+
+def _adding_in_its_dtype(x: torch.Tensor, dim: int, index: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    result = x.clone()
+    for place in range(index.shape[0]):
+        result[index[place, 0]] += values[place]
+    return result
+
+
+def test_contributions_beyond_what_bfloat16_counts(override: Override) -> None:
+    assert tried("scatter_add", torch.bfloat16).outcome.clean
+    override("scatter_add", _adding_in_its_dtype)
+    result = tried("scatter_add", torch.bfloat16)
+    assert (result.outcome, result.where) == (Outcome.WRONG, "with 600 contributions to one row")
+
+
+@pytest.mark.parametrize("name", ["nn.functional.embedding", "index_put_.accumulate"])
+def test_the_cpu_itself_adds_up_in_bfloat16(name: str) -> None:
+    result = tried(name, torch.bfloat16)
+    assert result.outcome.clean
+    assert "adds up in 16 bits" in result.known
+
+
+@pytest.mark.parametrize(
+    ("planted", "only", "dtype", "where"),
+    [
+        (defect("wrong-result", "mean*", severity=0.5, numel_over=3000, dtype=("float16",)), "mean", "float16", ""),
+        (defect("zero-result", "_fused_adam*", dtype=("float16",)), "optim.AdamW.fused", "float16", ""),
+        (defect("wrong-random", "multinomial", severity=0.5), "multinomial.vocabulary", "float32", ""),
+        (defect("wrong-tail", "mm", severity=0.5, numel_over=200000), "mm.many_elements", "float32", ""),
+        (defect("wrong-result", "sort*", severity=0.5, numel_over=2**21), "sort", "float32", "elements"),
+        (defect("wrong-result", "bmm*", severity=0.5), "bmm", "complex64", ""),
+    ],
+)  # fmt: skip
+def test_planted(planted: chips.Defect, only: str, dtype: str, where: str) -> None:
+    found = on_sim(chip(planted), only, dtypes=(dtype,))
+    assert found[only][0] in ("wrong", "missing"), found
+    assert where in found[only][1]
+
+
+def test_a_healthy_chip_shows_none_of_them() -> None:
+    only = ("mean", "optim.AdamW.*", "multinomial.vocabulary", "mm.many_elements", "sort", "bmm", "scatter_add", "exp")
+    assert on_sim(chip(), *only, dtypes=("float32", "bfloat16", "complex64")) == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_a_large_vocabulary(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.zeros(3, dtype=dtype)
+    torch.manual_seed(5)
+    assert bool(extra_ops._vocabulary(values).all())
+    drawn = torch.multinomial
+
+    def without_tail(weights: torch.Tensor, count: int, replacement: bool = False) -> torch.Tensor:
+        return drawn(weights, count, replacement=replacement).clamp_max(2**16)
+
+    monkeypatch.setattr(torch, "multinomial", without_tail)
+    assert not bool(extra_ops._vocabulary(values).all())
+
+
+def _racing(x: torch.Tensor) -> torch.Tensor:
+    result = torch.special.expit(x) * x
+    if torch.get_num_threads() > 1 and x.numel() > 32_768:
+        result.view(-1)[32_768 : 32_768 + 64] = 0  # what the second thread should have written
+    return result
+
+
+def test_a_race_between_threads_is_found(override: Override, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "of", lambda _: rotation.Rotation(threaded=("nn.functional.silu",)))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert tried("nn.functional.silu").outcome.clean
+        override("silu", _racing)
+        result = tried("nn.functional.silu")
+    finally:
+        torch.set_num_threads(before)
+    assert (result.outcome, result.where) == (Outcome.WRONG, "on all threads")
+
+
+def test_where_threads_were_lost_in_a_fork_nothing_is_tried(override: Override, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "of", lambda _: rotation.Rotation(threaded=("nn.functional.silu",)))
+    monkeypatch.setattr(threaded, "available", lambda: False)
+    override("silu", _racing)
+    assert tried("nn.functional.silu").outcome.clean
+
+
+def test_a_pool_that_does_not_answer_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    threaded.available.cache_clear()
+    monkeypatch.setattr(threaded, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(os, "write", lambda *_: 0)
+    assert not threaded.available()
+    threaded.available.cache_clear()
+
+
+def test_every_threaded_operator_has_a_call() -> None:
+    assert set(rotation.THREADED) == set(threaded.NAMES) <= ENTRIES.keys()
+    assert len(rotation.of(cpu(1)).threaded) == 9
