@@ -181,6 +181,10 @@ class Note:
 Yield = Measurement | Row | Note
 
 
+#: The key of an evidence's environment under which stands how often each planted defect of a simulated chip acted.
+PLANTED_ACTED = "planted_defects_acted"
+
+
 @dataclass(frozen=True, slots=True)
 class HostLoad:
     """What the host did beside one check: shares from 0 to 1, each None where the system does not report it.

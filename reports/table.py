@@ -65,9 +65,12 @@ def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
         text = f"its accelerators could not be listed and are not assessed: {reason}"
         yield from _painted(rendering.wrap(text, width, first=f"{stack}  "), paint, stack, "bad")
         yield ""
+    planted = rendering.planted_defects(assessment)
     for chip, ids in rendering.simulated_chips(assessment).items():
         lines = rendering.wrap(f"{ids}, {chip}", width, first="SIMULATED  ")
         yield from _painted(lines, paint, "SIMULATED", "open")
+        if acted := planted.get(chip):
+            yield from rendering.wrap(acted, width, first="planted  ")
         yield ""
     name, title = rendering.clean(assessment.profile_name, 100), rendering.clean(assessment.profile_title, 300)
     yield from rendering.wrap(name if title in ("", name) else f"{name}: {title}", width, first="profile  ")

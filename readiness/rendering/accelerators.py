@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from readiness.datamodel import AcceleratorAssessment, AcceleratorFacts, Assessment
+from readiness.datamodel import PLANTED_ACTED, AcceleratorAssessment, AcceleratorFacts, Assessment
 from readiness.rendering.text import clean, memory
 
 
@@ -79,6 +79,31 @@ def simulated_chips(assessment: Assessment) -> dict[str, str]:
         if (chip := simulated(item.facts)) is not None:
             found.setdefault(chip, []).append(item.facts.id)
     return {chip: names(ids) for chip, ids in found.items()}
+
+
+def planted_defects(assessment: Assessment) -> dict[str, str]:
+    """Return how often each planted defect acted on a call in all checks, by the notice about its simulated chip.
+
+    `1 missing acted 12 times, 2 nan never`. Defects of which no call is counted (links, versions) are left out.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    counted: set[tuple[str, str, tuple[str, ...]]] = set()
+    for item in assessment.accelerators:
+        if (chip := simulated(item.facts)) is None:
+            continue
+        for evidence in item.evidence:
+            acted = evidence.environment.get(PLANTED_ACTED)
+            took_part = evidence.accelerators or (item.facts.id,)
+            if not isinstance(acted, Mapping) or (chip, evidence.check, took_part) in counted:
+                continue  # what several chips did together stands with each of them
+            counted.add((chip, evidence.check, took_part))
+            totals = counts.setdefault(chip, {})
+            for name, times in acted.items():
+                totals[clean(name, 60)] = totals.get(clean(name, 60), 0) + (times if isinstance(times, int) else 0)
+    return {
+        chip: ", ".join(f"{name} {f'acted {times:,} times' if times else 'never'}" for name, times in totals.items())
+        for chip, totals in counts.items() if totals
+    }  # fmt: skip
 
 
 def names(ids: Sequence[str], show: Callable[[str], str] = lambda id: clean(id, 40)) -> str:

@@ -13,10 +13,11 @@ import os
 import struct
 from pathlib import Path
 
+from readiness.datamodel import PLANTED_ACTED
 from readiness.host.temp_dirs import PURGED_VARIABLE
 
 #: The keys of the environment of evidence under which they stand: whether any was met; how often each acted.
-MET, ACTED = "planted_defect_met", "planted_defects_acted"
+MET, ACTED = "planted_defect_met", PLANTED_ACTED
 _MOST_DEFECTS, _COUNT = 256, struct.Struct("<q")
 #: The file of this process, and whose it is: a fork has its parent's, and must not write there.
 _files: dict[int, mmap.mmap | None] = {}

@@ -52,21 +52,24 @@ def broken(trial: OpTrial, drawn: Sequence[Sample], gradients: bool) -> Iterator
 
 def samples(trial: OpTrial, drawn: Sequence[Sample], gradients: bool) -> Iterator[tuple[str, Sample]]:
     """Yield the calls at knees, and with whole numbers as second argument, with what each is about."""
-    base = drawn[0]
     if "polynomial" in trial.entry.name:
         return  # of whole orders, which the database's samples have
-    floats = [tensor for tensor in base.tensors() if tensor.is_floating_point()]
-    if not floats or len(floats) != len(base.tensors()):
-        return
     values = knees(trial)
     if not (trial.entry.core or trial.entry.within(op_semantics.EXACT) or trial.entry.name.startswith("nn.functional.")):
         values = values[values.abs() < _FAR]
-    yield AT_VALUES, _having(trial, base, [values, values.flip(0), values.roll(5)], gradients)
-    if type(trial.entry.info).__name__ == "BinaryUfuncInfo" and len(floats) == 2:
+    if _floats(drawn[0]):
+        yield AT_VALUES, _having(trial, drawn[0], [values, values.flip(0), values.roll(5)], gradients)
+    pair = next((sample for sample in drawn if _floats(sample) == 2), None)
+    if pair is not None and type(trial.entry.info).__name__ == "BinaryUfuncInfo":
         whole = torch.tensor(WHOLE)
         pairs = torch.cartesian_prod(torch.arange(len(values)), torch.arange(len(whole)))
-        pair = [values[pairs[:, 0]], whole[pairs[:, 1]]]
-        yield BESIDE_WHOLE, _having(trial, base, pair, gradients)
+        yield BESIDE_WHOLE, _having(trial, pair, [values[pairs[:, 0]], whole[pairs[:, 1]]], gradients)
+
+
+def _floats(sample: Sample) -> int:
+    """Return how many tensors the call has, if all of them are floating; else 0."""
+    tensors = sample.tensors()
+    return len(tensors) if all(tensor.is_floating_point() for tensor in tensors) else 0
 
 
 def knees(trial: OpTrial) -> torch.Tensor:

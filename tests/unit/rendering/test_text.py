@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readiness import rendering
-from readiness.datamodel import Decision, Level, Outcome, Use, Verdict
+from readiness.datamodel import PLANTED_ACTED, AcceleratorAssessment, Decision, Evidence, Level, Outcome, Use, Verdict
+from readiness.reports import table
 from tests.support import build
 
 TRICKY = st.sampled_from("\x1b\x9b[]0;m\x07\\Pa \n昇\u0301\u202e:#")
@@ -277,3 +278,20 @@ def test_a_rehearsal_without_trouble_and_an_empty_one() -> None:
     texts = rendering.detection_texts(build.assessment(rehearsal=clean | {"defects": [], "healthy_runs": 0}))
     assert texts["caught"] == "nothing: no defect was planted"
     assert texts["false alarms"] == "unknown: no healthy chip was run"
+
+
+def test_a_report_says_how_often_each_planted_defect_acted() -> None:
+    def on(id: str, *evidence: Evidence) -> AcceleratorAssessment:
+        return build.accelerator((build.finding("x"),), evidence, facts_=build.facts(id, properties=build.SIMULATED))
+
+    def acted(check: str, counts: dict[str, object], ids: tuple[str, ...] = ()) -> Evidence:
+        return build.evidence(check, environment={PLANTED_ACTED: counts}, accelerators=ids)
+
+    both = acted("multichip.collectives", {"1 missing": 1000, "2 nan": 0}, ("sim:0", "sim:1"))
+    one = acted("operators.sweep", {"1 missing": 4, "2 nan": 0})
+    plain = build.evidence("parity.matmul")
+    assessment = build.assessment(on("sim:0", one, both, plain), on("sim:1", both), build.accelerator((build.finding("x"),)))
+    assert list(rendering.planted_defects(assessment).values()) == ["1 missing acted 1,004 times, 2 nan never"]
+    assert "planted  1 missing acted 1,004 times, 2 nan never\n" in table.render(assessment)
+    assert "planted  " not in table.render(build.assessment(on("sim:0", plain)))
+    assert "planted  " not in table.render(build.assessment(on("sim:0", acted("x.y", {}))))
