@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import cycle
 
 import torch
 
@@ -126,6 +127,8 @@ def _broken(trial: OpTrial, sample: Sample, gradients: bool, label: str) -> Iter
                 continue
             excused = natives[position] if natives and position < len(natives) else None
             nearby = [_distance(other[position], want) for other in others]
+            if len(sample.tensors()) > 1:  # what is rounded on the way may step: a quotient that is truncated
+                nearby = [torch.maximum(*nearby)] * 2
             place = _first_off(
                 trial, out, want, nearby, excused, exact=phase is Phase.FORWARD and trial.entry.within(op_semantics.EXACT),
                 terms=_terms(trial, sample, phase), overflown=lost if phase is Phase.BACKWARD else (),
@@ -178,11 +181,15 @@ def _bound(trial: OpTrial, dtype: torch.dtype) -> float:
 
 
 def _moving(share: float) -> Convert:
-    """Return a conversion to float64 that moves every element by this share of it."""
+    """Return a conversion to float64 that moves every element by this share of it, of every second tensor the other way.
+
+    Else a quotient would stand still.
+    """
+    signs = cycle((1, -1))
 
     def convert(tensor: torch.Tensor) -> torch.Tensor:
         wide = widened(tensor)
-        return wide * (1 + share) if wide.is_floating_point() else wide
+        return wide * (1 + next(signs) * share) if wide.is_floating_point() else wide
 
     return convert
 
@@ -190,7 +197,8 @@ def _moving(share: float) -> Convert:
 def _terms(trial: OpTrial, sample: Sample, phase: Phase) -> torch.Tensor | float:
     """Return the size of terms that cancel in each element."""
     if phase is Phase.BACKWARD:
-        return 1.0
+        lost = trial.entry.within(op_semantics.CANCELS_NEAR_ZERO)
+        return 1.0 + sample.tensors()[0].detach().double().reciprocal().abs().nan_to_num(0.0, 0.0) if lost else 1.0
     if trial.entry.within(op_semantics.SHRINKS | op_semantics.LOSES_TAILS):
         return sample.tensors()[0].detach().double().abs()
     return 0.0

@@ -26,6 +26,7 @@ FORGIVING = {
     "NO_VIEWS": "ask for dense inputs at multiples of 16, or take long: not tried on views",
     "SHRINKS": "subtract nearly the same from their argument: held to the size of the argument",
     "LOSES_TAILS": "make their tail of one plus what is nearly -1: each element is held to the size of its argument",
+    "CANCELS_NEAR_ZERO": "have a gradient of terms as large as the inverse of the argument: each element is held to those",
     "NO_QUOTIENTS": "have a gradient that is no limit of differences, by definition: not held against difference quotients",
     "NORMALISES": "of up to 16 values that are nearly equal, digits are lost in proportion to what they have in common",
     "ILL_CONDITIONED": "lose more digits than rounding explains, by PyTorch's own formulas: so many times more is forgiven",

@@ -95,6 +95,9 @@ SHRINKS = frozenset({"nn.functional.cross_entropy", "nn.functional.linear_cross_
 #: Make their tail of one plus what is nearly -1, on every device: each element is held to the size of its argument.
 LOSES_TAILS = frozenset({"nn.functional.gelu"})
 
+#: Have a gradient that near zero is what is left of terms as large as the inverse of their argument.
+CANCELS_NEAR_ZERO = frozenset({"sinc"})
+
 #: Have a gradient that is no limit of their differences, by definition: the gradient of a step, or of what is written twice
 #: to one place. Not held against difference quotients.
 NO_QUOTIENTS = frozenset({
