@@ -27,7 +27,7 @@ def tried(name: str, dtype: torch.dtype = torch.float32, seed: int = 7) -> Sweep
 
 @pytest.mark.parametrize(
     "name", ["sigmoid", "softmax", "erf", "lgamma", "special.bessel_j1", "xlogy", "nn.functional.hardswish", "linalg.cholesky",
-             "remainder", "fft.rfft", "nn.functional.dropout"],
+             "remainder", "fft.rfft", "nn.functional.dropout", "normal", "sinc", "div.trunc_rounding", "fmod"],
 )  # fmt: skip
 def test_right(name: str) -> None:
     result = tried(name)
