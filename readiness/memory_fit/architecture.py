@@ -284,7 +284,7 @@ def read(model: Mapping[str, Any]) -> Architecture | None:
     """Return the architecture of a workload's model; None if it is no decoder that can be read."""
     config = model.get("config", {})
     try:
-        found = _decoder(config)
+        found = decoder(config)
     except (KeyError, TypeError, ZeroDivisionError):
         return None
     stated = model.get("parameters")
@@ -293,7 +293,8 @@ def read(model: Mapping[str, Any]) -> Architecture | None:
     return found
 
 
-def _decoder(config: Mapping[str, Any]) -> Architecture:
+def decoder(config: Mapping[str, Any]) -> Architecture:
+    """Return the decoder of a configuration. Raises KeyError or TypeError if it does not say enough."""
     hidden, layers = _whole(config, "hidden_size"), _whole(config, "num_hidden_layers")
     tied = config.get("tie_word_embeddings", True) is True  # as transformers has it where nothing is said
     return Architecture(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from readiness.numerics import name_of, on_host, unit_roundoff
-from readiness.probes.parity.transformer import Cache, Transformer
+from readiness.probes.parity.transformer import Transformer
 
 Tensor = torch.Tensor
 
@@ -72,6 +73,10 @@ def gradient(parameter: Tensor) -> Tensor:
     return torch.full(parameter.shape, torch.nan) if parameter.grad is None else parameter.grad.detach().cpu().clone()
 
 
+#: A model that maps token ids, and the cache of those before, to logits and the cache for the next ones.
+Decodes = Callable[..., tuple[Tensor, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """Result of greedy decoding on the host: tokens (B, N), and the logits of each choice (B, N, vocabulary)."""
@@ -81,9 +86,9 @@ class Decoded:
 
 
 @torch.no_grad()
-def decode(model: Transformer, prompt: Tensor, count: int) -> Decoded:
+def decode(model: Decodes, prompt: Tensor, count: int) -> Decoded:
     """Decode `count` tokens after the prompt (B, T), each the most likely one, one position at a time with the cache."""
-    cache: Cache | None = None
+    cache: Any = None
     given, tokens, seen = prompt, [], []
     for _ in range(count):
         logits, cache = model(given, cache)
@@ -94,7 +99,7 @@ def decode(model: Transformer, prompt: Tensor, count: int) -> Decoded:
 
 
 @torch.no_grad()
-def forward(model: Transformer, prompt: Tensor, chosen: Tensor) -> Tensor:
+def forward(model: Decodes, prompt: Tensor, chosen: Tensor) -> Tensor:
     """Return the logits (B, N, vocabulary) on the host that the tokens should come from: one pass, no cache."""
     sequence = torch.cat([prompt, chosen[:, :-1].to(prompt.device)], 1)
     logits: Tensor = model(sequence)[0][:, prompt.shape[1] - 1 :]

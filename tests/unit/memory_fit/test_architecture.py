@@ -66,5 +66,5 @@ def test_tied_embeddings_count_once() -> None:
 def test_experts_every_second_layer_and_layers_without() -> None:
     sparse = model("qwen3-235b-a22b")
     sparse["config"] = sparse["config"] | {"decoder_sparse_step": 2, "mlp_only_layers": [1]}
-    found = architecture._decoder(sparse["config"])
+    found = architecture.decoder(sparse["config"])
     assert [type(feed) for feed in found.feeds[:5]] == [Dense, Dense, Dense, Experts, Dense]

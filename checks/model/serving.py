@@ -1,0 +1,155 @@
+"""Serving of the profile's model: prompts, then tokens one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Row, Skip, Yield, check, workload_schema
+
+
+def vet(settings: Mapping[str, Any]) -> None:
+    """Raises UsageError where a profile names a workload that is none."""
+    if name := settings.get("workload"):
+        workload_schema.load(workload_schema.find(name))
+
+
+_REMEDY = "Look at which operators take the time, with the vendor's profiler; use a serving engine with fused kernels."
+
+
+@check(
+    "model.serving",
+    title="Serving of the model: time to the first token, time between tokens, and the right tokens",
+    measures={
+        "supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where prompts of the model are read and tokens decoded at all.",
+            title="The model reads prompts and decodes",
+            why="Decoding runs other kernels than training.",
+            remedy="The row names the error: update the stack, or report it to the vendor.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "first_token_ms": Measure(
+            "ms", better=Better.LOWER,
+            meaning="Time to the first token of a batch of prompts: median and 99th percentile.",
+            why="It is how long somebody waits before an answer begins.",
+            remedy=_REMEDY,
+            action=Action.CONTACT_VENDOR,
+        ),
+        "between_tokens_ms": Measure(
+            "ms", better=Better.LOWER,
+            meaning="Time between two tokens of a batch: median and 99th percentile.",
+            why="It is how fast an answer is written.",
+            remedy=_REMEDY,
+            action=Action.CONTACT_VENDOR,
+        ),
+        "tokens_per_s": Measure(
+            "1/s", better=Better.HIGHER,
+            meaning="Tokens of all conversations over the median time: of prompts (prefill) and of answers (decode).",
+            why="It says how many chips a service needs.",
+            remedy=_REMEDY,
+            action=Action.ADD_HARDWARE,
+        ),
+        "wrong_tokens": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Tokens decoded greedily by a narrow model in float32 that float64 on the host, given the same text, would "
+                "clearly not have chosen."
+            ),
+            title="The model's tokens are the reference's",
+            why="A service that is fast and writes other words is no service.",
+            remedy="Compare layer by layer (parity.layer); update the stack; report it to the vendor.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "share_of_host": Measure(
+            "1", better=Better.HIGHER,
+            meaning=(
+                "Time on the host over that on a device of the host's memory, in turns, of prompts and of single tokens; "
+                "nothing on a busy host, nor on devices of their own silicon."
+            ),
+            title="Serving is as fast as the host's own in {phase}",
+            why="It is the only rating of a device that computes with the host's cores.",
+            remedy="Look for what the device does besides.",
+            action=Action.CONTACT_VENDOR,
+        ),
+    },
+    cost=Cost.SECONDS,
+    typical_s=5.0,
+    limit_s=180.0,
+    alone=True,
+    vet=vet,
+    least={"prompt": 1, "narrow_prompt": 1, "tokens": 2, "rounds": 1, "batches": 1},
+)
+def serving(
+    accelerator: Accelerator,
+    *,
+    workload: str = "",
+    dtype: str = "bfloat16",
+    batches: Sequence[int] = (1, 8),
+    prompt: int = 1024,
+    narrow_prompt: int = 32,
+    tokens: int = 16,
+    rounds: int = 4,
+) -> Iterator[Yield]:
+    """Reads prompts and decodes tokens with the profile's model, and checks a narrow one's tokens.
+
+    Prompts are bound by products, single tokens by memory and by the start of kernels: a device can be quick at one and
+    slow at the other. The model is that of `model.training` without gradients, in `dtype`, with a plain cache of keys and
+    values (latents where the model has them); each of `batches` conversations at once, `prompt` random tokens, `tokens` more
+    in each of `rounds`. Tokens are compared on narrow layers of every kind, in float32 against float64 on the host.
+
+    Labels: `batch`, `quantile` (p50, p99), `phase` (prefill, decode).
+    """
+    import torch
+
+    from readiness import strict_precision, unsupported_as_reason
+    from readiness.probes.model import decoder, steps
+    from readiness.probes.parity import train_and_decode
+
+    if not workload:
+        raise Skip("the profile names no workload")
+    config = workload_schema.load(workload_schema.find(workload)).model.get("config", {})
+    plan, narrow = steps.chosen_model(accelerator, config), decoder.plan(config, reduced=True, usable_bytes=None)
+    if plan is None or narrow is None:
+        raise Skip(f"{workload} is no decoder whose configuration can be read")
+    own = accelerator.device.type != "cpu" and not accelerator.stack.host_backed
+    draw = accelerator.generator("model", "serving")
+    length = prompt if own else narrow_prompt
+    with unsupported_as_reason() as refusal:
+        small = decoder.build(narrow, draw, accelerator.device, torch.float32)
+        text = torch.randint(narrow.architecture.vocabulary, (4, 21), generator=draw)
+        with strict_precision():
+            decoded = train_and_decode.decode(small, text.to(accelerator.device), tokens)
+        reference = decoder.Decoder(narrow).double()
+        reference.load_state_dict({name: weight.cpu().double() for name, weight in small.state_dict().items()})
+        wrong, clear = train_and_decode.disagreements(
+            decoded.tokens, train_and_decode.forward(reference, text, decoded.tokens), torch.float32
+        )
+    yield Measurement("supported", int(refusal.reason is None), {"phase": "tokens"}, about=refusal.reason)
+    if refusal.reason is None:
+        about = f"{workload}, {narrow.described}: {wrong} of {decoded.tokens.numel()} tokens"
+        yield Measurement("wrong_tokens", wrong, samples=decoded.tokens.numel(), about=about)
+        yield Row({"model": f"{workload}: {narrow.described}", "tokens": decoded.tokens.numel(), "clearly_chosen": clear})
+    with unsupported_as_reason() as refusal:
+        model = decoder.build(plan, draw, accelerator.device, getattr(torch, dtype)).eval()
+        prompts = torch.randint(plan.architecture.vocabulary, (max(batches), length), generator=draw)
+        served = [
+            steps.serve(model, prompts[:batch].to(accelerator.device), tokens, accelerator.synchronize, rounds=rounds)
+            for batch in batches
+        ]
+    yield Measurement("supported", int(refusal.reason is None), {"phase": "pace"}, about=refusal.reason)
+    if refusal.reason is not None:
+        yield Row({"model": plan.described, "refused": refusal.reason})
+        return
+    for one in served:
+        yield Row({"model": f"{workload}: {plan.described}", "dtype": dtype, "batch": one.batch, "prompt": one.prompt,
+                   "tokens": tokens, "rounds": rounds, "waited": one.decode.waited})  # fmt: skip
+        yield from steps.served_measurements(one, known=own or not one.decode.busy)
+    if accelerator.stack.host_backed and accelerator.device.type != "cpu":
+        beside_model = decoder.Decoder(plan).to(getattr(torch, dtype))
+        beside_model.load_state_dict({name: weight.cpu() for name, weight in model.state_dict().items()})
+        for phase, beside in steps.served_beside_host(accelerator, model, beside_model.eval(), prompts[:1]):
+            if beside.busy:
+                yield Row({"phase": phase, "share_of_host": "not known: other work keeps the host busy"})
+            else:
+                yield Measurement("share_of_host", beside.share, {"phase": phase})

@@ -1,0 +1,204 @@
+"""Training steps and serving of a workload's model, timed. Only workers import this: it imports torch."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from readiness.accelerators.base import Accelerator
+from readiness.datamodel import Measurement, Row, Yield
+from readiness.host import memory as host_memory
+from readiness.host.runqueue_wait import in_line_s, is_reported
+from readiness.probes.model import decoder
+from readiness.probes.model.decoder import Decoder, Plan
+from readiness.probes.parity.train_and_decode import lowered
+from readiness.probes.throughput.process_timing import once
+from readiness.probes.throughput.yardsticks import Beside, beside_host
+
+Tensor = torch.Tensor
+#: Share of the device's free memory that the model and its training may take.
+_SHARE = 0.6
+#: Steps before any is timed: kernels are chosen, pools filled, moments made.
+_WARM_UP = 2
+#: A host that kept the process waiting for so much of the time does not say how fast the device is.
+MOST_WAITED = 0.1
+
+
+@dataclass(slots=True)
+class Timed:
+    """Seconds of each repetition, and the share of the time for which the process waited for a processor."""
+
+    seconds: list[float] = field(default_factory=list)
+    waited: float = math.nan
+
+    @property
+    def busy(self) -> bool:
+        """True if other work on the host disturbed it; on a device of its own silicon it hardly matters."""
+        return self.waited > MOST_WAITED
+
+    @property
+    def median(self) -> float:
+        """Median of the seconds."""
+        return statistics.median(self.seconds)
+
+    def quantile(self, share: float) -> float:
+        """The value below which this share lies."""
+        return sorted(self.seconds)[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
+
+
+def chosen_model(accelerator: Accelerator, config: Any) -> Plan | None:
+    """Return the model to run: narrow on devices of the host's memory, else as many true layers as fit."""
+    narrow = accelerator.device.type == "cpu" or accelerator.stack.host_backed
+    reading = accelerator.memory()
+    free = _SHARE * reading[0] if reading is not None else None
+    if free is None and not narrow:
+        free = _SHARE * (accelerator.facts.memory_bytes or host_memory.available())
+    return decoder.plan(config, reduced=narrow, usable_bytes=free)
+
+
+@dataclass(slots=True)
+class Training:
+    """Training steps on one device: AdamW over float32 parameters, products in `dtype` by autocast."""
+
+    accelerator: Accelerator
+    plan: Plan
+    model: Decoder
+    dtype: torch.dtype
+    tokens: Tensor
+    optimizer: Any = None
+    losses: list[float] = field(default_factory=list)
+
+    def step(self) -> None:
+        """Run one step; reading the loss makes all of it necessary."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with lowered(self.tokens.device, None if self.dtype == torch.float32 else self.dtype):
+            loss = self.model.loss(self.tokens)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.losses.append(float(loss.detach()))
+
+
+def training(
+    accelerator: Accelerator, plan: Plan, dtype: torch.dtype, batch: int, length: int, device: torch.device | None = None
+) -> Training:
+    """Return training of the model on the device, or on another; nothing has run."""
+    device = device or accelerator.device
+    generator = accelerator.generator("model", "training")
+    tokens = torch.randint(plan.architecture.vocabulary, (batch, length + 1), generator=generator)
+    model = decoder.build(plan, generator, device, torch.float32)
+    found = Training(accelerator, plan, model, dtype, tokens.to(device))
+    found.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    return found
+
+
+def steps(work: Training, *, budget_s: float, least: int, most: int = 200) -> Timed:
+    """Time steps after a warm-up. Raises what the device raises."""
+    for _ in range(_WARM_UP):
+        work.step()
+    return repeated(work.step, work.accelerator.synchronize, budget_s=budget_s, least=least, most=most)
+
+
+def repeated(
+    work: Callable[[], object], synchronize: Callable[[], None], *, budget_s: float, least: int, most: int = 200
+) -> Timed:
+    """Time repetitions until the budget is spent; waiting for a processor does not count, and is told."""
+    timed = Timed()
+    began, waited = time.perf_counter(), in_line_s() if is_reported() else math.nan
+    while len(timed.seconds) < least or (len(timed.seconds) < most and time.perf_counter() - began < budget_s):
+        timed.seconds.append(once(work, synchronize))
+    timed.waited = (in_line_s() - waited) / max(time.perf_counter() - began, 1e-9)
+    return timed
+
+
+def step_operations(plan: Plan, batch: int, length: int) -> tuple[float, str]:
+    """Return the operations of one training step that the model needs, and their arithmetic; recomputing is none of it."""
+    architecture = plan.architecture
+    weights = architecture.token_products
+    scores = architecture.layers * architecture.attention.score_width * (length + 1) / 2
+    total = 6.0 * batch * length * (weights + scores)
+    text = (
+        f"6 x {batch} x {length:,} tokens x ({weights:,} products with weights + {architecture.layers} layers x "
+        f"{architecture.attention.score_width:,} x {(length + 1) / 2:g} of attention) = {total:.4g} operations"
+    )
+    return total, text
+
+
+def peak_bytes(accelerator: Accelerator) -> int | None:
+    """Return the most memory that this process has had on the device; None if the stack does not tell."""
+    read = getattr(accelerator.stack.module(), "max_memory_allocated", None)
+    try:
+        return None if read is None or accelerator.device.type == "cpu" else int(read(accelerator.device))
+    except (RuntimeError, TypeError, NotImplementedError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Prefill and decoding of one batch: times of prompts and of single tokens, and the tokens that came."""
+
+    batch: int
+    prompt: int
+    prefill: Timed
+    decode: Timed
+
+
+@torch.no_grad()
+def serve(model: Decoder, prompt: Tensor, count: int, synchronize: Callable[[], None], *, rounds: int) -> Served:
+    """Serve a batch of prompts (B, T) several times: read them, then decode `count` tokens greedily, one at a time."""
+    prefill, decoding = Timed(), Timed()
+    began, waited = time.perf_counter(), in_line_s() if is_reported() else math.nan
+    for number in range(rounds + 1):
+        state: list[Any] = []
+        first = once(partial(_extend, state, model, prompt, None), synchronize)
+        logits, cache = state
+        given, singles = logits[:, -1].argmax(-1, keepdim=True), []
+        for _ in range(count):
+            answer: list[Any] = []
+            singles.append(once(partial(_extend, answer, model, given, cache), synchronize))
+            logits, cache = answer
+            given = logits[:, -1].argmax(-1, keepdim=True)
+        if number:  # the first round warms up
+            prefill.seconds.append(first)
+            decoding.seconds += singles
+    prefill.waited = decoding.waited = (in_line_s() - waited) / max(time.perf_counter() - began, 1e-9)
+    return Served(prompt.shape[0], prompt.shape[1], prefill, decoding)
+
+
+def _extend(found: list[Any], model: Decoder, tokens: Tensor, cache: decoder.Cache | None) -> None:
+    """Add logits and cache to a list: what is timed must leave its results somewhere."""
+    found.extend(model(tokens, cache))
+
+
+def served_measurements(served: Served, *, known: bool) -> Iterator[Yield]:
+    """Yield times and rates of a batch; a row instead if a busy host makes them unknown."""
+    here = {"batch": str(served.batch)}
+    if not known:
+        yield Row({**here, "pace": "not known: other work keeps the host busy"})
+        return
+    for name, timed in (("first_token_ms", served.prefill), ("between_tokens_ms", served.decode)):
+        for quantile, share in (("p50", 0.5), ("p99", 0.99)):
+            value = 1e3 * timed.quantile(share)
+            yield Measurement(name, value, {**here, "quantile": quantile}, samples=len(timed.seconds))
+    phases = (("prefill", served.batch * served.prompt, served.prefill), ("decode", served.batch, served.decode))
+    for phase, count, timed in phases:
+        yield Measurement("tokens_per_s", count / timed.median, {**here, "phase": phase}, samples=len(timed.seconds))
+
+
+@torch.no_grad()
+def served_beside_host(
+    accelerator: Accelerator, model: Decoder, host: Decoder, prompt: Tensor
+) -> Iterator[tuple[str, Beside]]:
+    """Yield for prefill and decoding the device's time beside the host's, taken in turns."""
+    here = prompt.to(accelerator.device)
+    yield "prefill", beside_host(lambda: model(here), lambda: host(prompt), accelerator.synchronize)
+    caches = model(here)[1], host(prompt)[1]
+    yield "decode", beside_host(
+        lambda: model(here[:, -1:], caches[0]), lambda: host(prompt[:, -1:], caches[1]), accelerator.synchronize
+    )
