@@ -319,9 +319,14 @@ def test_a_command_that_is_not_there_is_reported() -> None:
         run_ranks(summing, accelerator, place(accelerator), patience_s=5.0)
 
 
-@pytest.mark.usefixtures("called_anew")
+def connection() -> client.Connection:
+    """The one that a run of one further host uses."""
+    (found,) = client.connections_to([another("other0")], "cpu").values()
+    return found
+
+
 def test_clocks_of_one_machine_agree_within_the_doubt() -> None:
-    (found,) = client.connections_to([another()], "cpu").values()
+    found = connection()
     assert abs(found.clock_s) <= found.doubt_s < 0.5
 
 
@@ -348,14 +353,14 @@ def barriers(context: RankContext) -> Iterator[barrier.BarrierReport]:
     yield from barrier.reports(context)
 
 
-@pytest.mark.usefixtures("called_anew")
 @pytest.mark.parametrize("broken", [False, True])
 @pytest.mark.parametrize("wrong_s", [0.0, 0.04, -0.04])
 def test_a_barrier_is_judged_by_clocks_that_are_wrong_within_their_doubt(
     wrong_s: float, broken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = client.Connection._compare_clocks
-    monkeypatch.setattr(client.Connection, "_compare_clocks", lambda this: (right(this)[0] + wrong_s, abs(wrong_s) + right(this)[1]))
+    there = connection()
+    monkeypatch.setattr(there, "clock_s", there.clock_s + wrong_s)
+    monkeypatch.setattr(there, "doubt_s", there.doubt_s + abs(wrong_s))
     outcome = run(barriers, {"broken": broken})
     assert outcome.failure is None, outcome.failure
     assert [reports[0].left_early for reports in outcome.reports] == ([1, 1] if broken else [0, 0])
