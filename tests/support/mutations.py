@@ -20,6 +20,8 @@ from readiness.documents import assessment
 from readiness.errors import BadFileError
 
 DELETED = object()
+#: Nothing else says that a decision to live with a failure had once been taken.
+NOT_DERIVABLE = "expired_waiver: deleted"
 #: Other words of the same kind: an alteration that still fits the schema is the one to fear.
 WORDS = (
     ("training", "inference"), ("must", "should", "info"), ("pass", "fail", "unknown", "not_applicable"),
