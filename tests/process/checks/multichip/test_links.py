@@ -29,7 +29,7 @@ from tests.support.simulator import defect
 
 SMALL: dict[str, Any] = {"repeats": 120, "rounds": 4, "block_mib": 0.25, "most_mib": 0.25, "interruption_s": 1.0}
 #: Where sums are not what is looked at: too few to seem slower than at first, and be repeated, on a busy host.
-FEW_SUMS = {"repeats": 12}
+FEW_SUMS: dict[str, Any] = {"repeats": 12}
 #: How often a turn repeats a product, of its own accord.
 REPETITIONS = stragglers.REPETITIONS
 

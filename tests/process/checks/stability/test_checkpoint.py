@@ -15,7 +15,7 @@ from tests.support import cpu, disk_full, run_check, value, values
 
 TENSORS = 16
 #: Where no number of steps or saves is looked at.
-SHORT = {"before": 1, "after": 2, "saves": 3}
+SHORT: dict[str, Any] = {"before": 1, "after": 2, "saves": 3}
 
 
 def about(evidence: Evidence, name: str) -> str:
