@@ -31,7 +31,7 @@ def served(*defects: Any) -> Evidence:
 
 
 ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
-SLOW = defect("slow", ATTENTION, when={"argument": {"is_causal": False}}, severity=0.01)
+SLOW = defect("slow", ATTENTION, argument={"is_causal": False}, severity=0.01)
 
 
 @pytest.mark.parametrize("defects", [(), (SLOW,)])
