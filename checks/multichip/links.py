@@ -91,7 +91,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             "1", better=Better.HIGHER,
             meaning=(
                 "Best time of a matrix product on the median rank over that on the slowest, or that share in the middle "
-                "one of all turns where it is kinder."
+                "one of all turns where it is kinder. Label `load`: alone, together with all others, or exchanging (each "
+                "rank in turn while all sum a large block; nothing where no product fits into the sum)."
             ),
             title="All ranks are about equally fast",
             why="Every step, of training and of decoding, waits for the slowest chip.",

@@ -85,7 +85,9 @@ def _collective(name: str, current: _HasDevice) -> Callable[..., Any]:
         if name in _IGNORES_GAPS and not any(fault.defect.kind == "ignore-strides" for fault in before):
             _refuse_gaps(hosted)
         if not before and not after:
-            return _written_results(operator(*hosted), arguments)
+            begun = operator(*hosted)
+            device.follow(begun)
+            return _written_results(begun, arguments)
         waiting = [*after, *(fault for fault in before if fault.kind.at is Stage.AROUND)]
         call = Call(f"c10d::{name}", hosted, {}, arguments)
         if position is not None:
@@ -104,6 +106,7 @@ def _collective(name: str, current: _HasDevice) -> Callable[..., Any]:
             return [call.arguments[index] for index in written]
 
         device.perform(call, run)
+        device.follow(given[0])
         return _written_results(given[0], arguments)
 
     return kernel

@@ -95,6 +95,8 @@ class SimulatedDevice:
         self._timed = any(when.after_s is not None or when.temperature is not None for when in whens) or any(
             defect.kind == "counter-under-load" for defect in chip.defects
         )
+        self._works: list[Any] = []
+        self._follows = any(when.exchanging is not None for when in whens)
         self._keeps_stale_memory = any(fault.kind.name == "stale-read" for fault in self.faults)
 
     def _active_faults(self, seed: int) -> list[ActiveFault]:
@@ -109,6 +111,24 @@ class SimulatedDevice:
     def load_s(self) -> float:
         """Seconds of load in this process so far, without pauses."""
         return self._temperature.load_s
+
+    @property
+    def exchanging(self) -> bool:
+        """True while a collective of this process is under way."""
+        self._forget_completed()
+        return bool(self._works)
+
+    def _forget_completed(self) -> None:
+        """Forget collectives that have ended: what they hold is memory of the chip."""
+        self._works = [work for work in self._works if not work.is_completed()]
+
+    def follow(self, result: Any) -> None:
+        """Remember a collective that has begun, where a defect asks whether one is under way."""
+        if self._follows:
+            self._forget_completed()
+            work = result[-1] if isinstance(result, tuple) else result
+            distributed: Any = torch._C._distributed_c10d
+            self._works.append(distributed.Work.unbox(work))
 
     @property
     def temperature(self) -> float:

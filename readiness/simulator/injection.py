@@ -85,6 +85,10 @@ class Device(Protocol):
         """Seconds of load in this process so far."""
 
     @property
+    def exchanging(self) -> bool:
+        """True while a collective of this process is under way."""
+
+    @property
     def temperature(self) -> float:
         """Temperature in degrees Celsius."""
 
@@ -203,6 +207,8 @@ class ActiveFault:
         if when.after_s is not None and device.load_s < when.after_s:
             return False
         if when.temperature is not None and device.temperature < when.temperature:
+            return False
+        if when.exchanging is not None and device.exchanging is not when.exchanging:
             return False
         if when.after_calls is not None and self.calls < when.after_calls:
             return False

@@ -277,7 +277,7 @@ def _usual(seconds: Sequence[float]) -> float:
 
 
 def _stragglers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
-    for load in ("alone", "together"):
+    for load in ("alone", "together", "exchanging"):
         widths: dict[int, dict[str, float]] = {}
         for rank, report in outcome.of(ProductTimes):
             if report.load == load:

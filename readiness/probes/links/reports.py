@@ -85,7 +85,10 @@ class HostStalls(Report):
 
 @dataclass(frozen=True, slots=True)
 class ProductTimes(Report):
-    """Report: best seconds of matrix products by width, with the other ranks at rest (`alone`) or at work (`together`)."""
+    """Report: best seconds of matrix products by width.
+
+    With the other ranks at rest (`alone`), at work (`together`), or in a sum with this one meanwhile (`exchanging`).
+    """
 
     load: str
     seconds: dict[str, float]

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
@@ -23,6 +24,8 @@ from readiness.probes.ranks_common.process_groups import Subgroup
 WIDTHS, LONG_ENOUGH_S = (256, 512, 1024, 2048, 4096), 3e-4
 #: Turns around all ranks; how often each repeats in one turn for its best time, and for how long at most.
 TURNS, REPETITIONS, REPEAT_S = 8, 30, 0.1
+#: What is summed while a rank computes, and the turns of that around all ranks.
+EXCHANGED_BYTES, EXCHANGING_TURNS = 2**24, 3
 #: So many times as many turns again, while a rank looks slower than the median by more than this share: a busy host may be
 #: what is slow, and best times of a rank that is not will show it.
 FURTHER, SUSPECT = 2, 0.9
@@ -45,6 +48,46 @@ def compare_ranks(context: RankContext, groups: Mapping[Subgroup, Any], sums: Re
             yield from _turn(context, rank, best)
     with context.step("products of all ranks together"):
         yield ProductTimes("together", _products(context))
+    yield from _while_exchanging(context, best)
+
+
+def _while_exchanging(context: RankContext, best: dict[str, float]) -> Iterator[Report]:
+    """Time each rank's products in turn while all ranks sum a large block: the others wait in the sum meanwhile.
+
+    A chip that is as fast as its neighbours alone, and slow as soon as it exchanges, passes tests of collectives and burn-in
+    (arXiv 2605.17879). Only a product that began and ended before the sum did counts.
+    """
+    long_enough = (width for width in WIDTHS if best.get(str(width), 0.0) > LONG_ENOUGH_S)
+    width = str(int(max(context.exchange(float(next(long_enough, WIDTHS[-1]))))))
+    generator = context.accelerator.generator("links", "exchanging")
+    left, right = (torch.randn(int(width), int(width), generator=generator).to(context.device) for _ in range(2))
+    block = torch.ones(EXCHANGED_BYTES // 4).to(context.device)
+    for rank in [*range(context.world_size)] * EXCHANGING_TURNS:
+        seconds: list[float] = []
+        with context.step(f"products of rank {rank} during a sum over all ranks"):
+            context.accelerator.synchronize()
+            work = dist.all_reduce(block, async_op=True)
+            if rank == context.rank:
+                while work is not None and not work.is_completed() and len(seconds) < REPETITIONS:
+                    began = time.monotonic()
+                    torch.mm(left, right)
+                    _wait_for_products(context)
+                    if not work.is_completed():
+                        seconds.append(time.monotonic() - began)
+            if work is not None:
+                work.wait()
+            context.accelerator.synchronize()
+        context.exchange()
+        if seconds:
+            yield ProductTimes("exchanging", {width: min(seconds)})
+
+
+def _wait_for_products(context: RankContext) -> None:
+    """Wait for this rank's products, and not for the sum, which runs on a stream of its own."""
+    module = context.accelerator.stack.module() if context.device.type != "cpu" else None
+    current = getattr(module, "current_stream", None)
+    if current is not None:
+        current().synchronize()
 
 
 def _turn(context: RankContext, rank: int, best: dict[str, float]) -> Iterator[Report]:

@@ -234,6 +234,14 @@ def test_a_chip_that_takes_twice_as_long_is_named(on_simulated_chips: Simulated)
     assert reasons.endswith(" turns")
 
 
+def test_a_chip_that_is_slow_only_while_it_exchanges_is_named(on_simulated_chips: Simulated) -> None:
+    slow = machine(defect("slow", "mm", severity=0.1, chip=[1], exchanging=True), chips=3)
+    evidence = on_simulated_chips("multichip.links", slow, **SMALL)
+    assert value(evidence, "straggler_share", load="exchanging") < 0.5
+    assert about(evidence, "straggler_share", load="exchanging").startswith("rank 1 (sim:1): a product of width ")
+    assert value(evidence, "straggler_share", load="alone") > value(evidence, "straggler_share", load="exchanging")
+
+
 def test_a_rank_that_was_slow_for_a_while_alone_is_given_further_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever shares the host with it may have been what was slow."""
     requested = {"turns": 0}
