@@ -120,5 +120,5 @@ def matmul(
                 yield Row({"dtype": name, "share_of_host": unknown, "waited": beside.waited})
             else:
                 took = f"{1e3 * beside.device_s:.3g} ms, {1e3 * beside.host_s:.3g} ms on the host"
-                about = f"{size} x {size} in {name}: {took}"
+                about = f"a product in {name}: {took}"
                 yield Measurement("share_of_host", beside.share, {"dtype": name}, about=about)

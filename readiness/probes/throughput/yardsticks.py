@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,23 +20,31 @@ from readiness.probes.throughput.gemm import product_chain
 from readiness.probes.throughput.process_timing import once
 
 #: Turns of device and host, of which the best of each counts; a batch of calls between two events takes so long.
-_TURNS, _BATCH_S, _MOST_CALLS = 15, 0.05, 2000
-#: Share of the time for which the process may have waited for a processor: beyond it even the best says little.
-MOST_WAITED = 0.1
+_TURNS, _BATCH_S, _MOST_CALLS = 24, 0.05, 2000
+#: Share of the time for which the process may have waited for a processor: beyond it the best says little, unless the best of
+#: every other turn is the same but for so much.
+MOST_WAITED, _SAME = 0.1, 0.03
+#: Larger products take long on one thread and tell no more; in smaller ones the start of a call is a part that counts.
+_LARGEST_BESIDE = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """Best seconds of a call on the device and of the same on the host, taken in turns; `waited` as a share of the time."""
+    """Best seconds of a call on the device and of the same on the host, taken in turns.
+
+    `waited` is the share of the time for which the process waited for a processor; `steady` is true if the best of every
+    other turn is nearly the same, on both.
+    """
 
     device_s: float
     host_s: float
     waited: float
+    steady: bool = False
 
     @property
     def busy(self) -> bool:
         """True if other work on the host disturbed the turns, or nobody knows."""
-        return not self.waited <= MOST_WAITED
+        return not (self.steady or self.waited <= MOST_WAITED)
 
     @property
     def share(self) -> float:
@@ -52,21 +60,35 @@ def uses_tf32() -> bool:
 def beside_host(
     device_call: Callable[[], object], host_call: Callable[[], object], synchronize: Callable[[], None], turns: int = _TURNS
 ) -> Beside:
-    """Time calls on the device and on the host in turns: what disturbs one disturbs the other."""
-    device_call()
-    host_call()
-    began, waited = time.perf_counter(), in_line_s() if is_reported() else math.nan
-    device, host = [], []
-    for _ in range(turns):
-        device.append(once(device_call, synchronize))
-        host.append(once(host_call, lambda: None))
-    waited = (in_line_s() - waited) / (time.perf_counter() - began)
-    return Beside(min(device), min(host), waited)
+    """Time calls on the device and on the host in turns: what disturbs one disturbs the other.
+
+    On one thread: the processor time of several is no time by the clock, and would hide that the device waits.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        device_call()
+        host_call()
+        began, waited = time.perf_counter(), in_line_s() if is_reported() else math.nan
+        device, host = [], []
+        for _ in range(turns):
+            device.append(once(device_call, synchronize))
+            host.append(once(host_call, lambda: None))
+        waited = (in_line_s() - waited) / (time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return Beside(min(device), min(host), waited, steady=is_steady(device) and is_steady(host))
+
+
+def is_steady(seconds: Sequence[float]) -> bool:
+    """True if the best of every other sample is nearly that of the others: then it is no luck of one moment."""
+    even, odd = min(seconds[::2]), min(seconds[1::2], default=math.inf)
+    return max(even, odd) <= (1 + _SAME) * min(even, odd)
 
 
 def products_beside_host(accelerator: Accelerator, dtype: torch.dtype, size: int) -> Beside:
     """Time a product on a device of the host's memory, and the same on the host."""
-    chain = product_chain(accelerator, dtype, size)
+    chain = product_chain(accelerator, dtype, min(size, _LARGEST_BESIDE))
     start, right = chain.start.cpu(), chain.right.cpu()
     return beside_host(lambda: chain.start @ chain.right, lambda: start @ right, accelerator.synchronize)
 

@@ -16,7 +16,7 @@ from readiness.datamodel import Evidence, Measurement, Outcome, Status, Use
 from readiness.judging.judge import judge
 from readiness.probes.throughput.gemm import Chain
 from readiness.probes.throughput.timing import Timing, repeat
-from readiness.probes.throughput.yardsticks import Beside, timer_ratio
+from readiness.probes.throughput.yardsticks import Beside, is_steady, timer_ratio
 from readiness.profile import loader
 from tests.support import build, cpu, run_check, value, values
 
@@ -139,6 +139,14 @@ def test_memory_is_held_against_its_rating(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_busy_host_or_one_that_says_nothing_makes_no_comparison(waited: float, busy: bool) -> None:
     assert Beside(1.0, 0.85, waited).busy is busy
     assert Beside(1.0, 0.85, waited).share == 0.85
+
+
+def test_a_best_that_comes_again_counts_even_on_a_busy_host() -> None:
+    assert is_steady([1.0, 1.02, 5.0, 7.0])
+    assert not is_steady([1.0, 1.2, 5.0, 7.0])
+    assert not is_steady([1.0])
+    assert not Beside(1.0, 0.85, 0.7, steady=True).busy
+    assert Beside(1.0, 0.85, 0.7, steady=False).busy
 
 
 def test_events_without_times_say_nothing() -> None:
