@@ -110,7 +110,8 @@ def fit(
 def _for_chips(planned: Settings, chips: int) -> Settings:
     """Return the plan of a profile for another number of chips: how it divides its own number need not divide this one."""
     others = [kind for kind in ("training", "serving") if getattr(planned, f"{kind}_chips") != chips]
-    return replace(planned, **{f"{kind}_{name}": 0 for kind in others for name in ("tensor", "pipeline", "expert")})
+    chosen: dict[str, Any] = {f"{kind}_{name}": 0 for kind in others for name in ("tensor", "pipeline", "expert")}
+    return replace(planned, **chosen)
 
 
 def _options(**given: Any) -> dict[str, Any]:
