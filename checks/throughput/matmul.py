@@ -22,7 +22,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         "share_of_rated": Measure(
             "1", better=Better.HIGHER,
             meaning="Median rate over the one that this model of device is sold with; nothing where none is on record.",
-            title="Matrix products reach a fair share of the rated speed in {dtype}",
+            title="Products reach a fair share of their rating in {dtype}",
             why="A chip that gives a fraction of what it was bought for costs as many times more.",
             remedy="Compare clocks, power limit and temperature with a neighbour's; update the stack; ask the vendor.",
             action=Action.CONTACT_VENDOR,
@@ -41,7 +41,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         "timer_ratio": Measure(
             "1",
             meaning="Time of a batch of products by the device's own events over that by the host's clock, median of three.",
-            title="The device's clock agrees with the host's",
+            title="The device's clock agrees with the host's ({dtype})",
             why="Every published rate rests on the device's events: where they run slow, it is faster than its silicon.",
             remedy="Time by the host's clock, with a synchronisation at both ends; report the difference to the vendor.",
             action=Action.CONTACT_VENDOR,
