@@ -106,7 +106,7 @@ def training(
 
     from readiness import unsupported_as_reason
     from readiness.probes.model import steps
-    from readiness.probes.throughput.yardsticks import beside_host, uses_tf32
+    from readiness.probes.throughput.rate_baselines import beside_host, uses_tf32
 
     if not workload:
         raise Skip("the profile names no workload")

@@ -76,7 +76,7 @@ def matmul(
     """
     import torch
 
-    from readiness.probes.throughput import yardsticks
+    from readiness.probes.throughput import rate_baselines
     from readiness.probes.throughput.gemm import product_chain
     from readiness.probes.throughput.timing import once, repeat
 
@@ -106,15 +106,16 @@ def matmul(
             "tflops", timing.rate(work) / 1e12, {"dtype": name},
             spread=timing.spread(work) / 1e12, samples=len(timing.seconds),
         )  # fmt: skip
-        tf32 = device.type == "cuda" and yardsticks.uses_tf32()
+        tf32 = device.type == "cuda" and rate_baselines.uses_tf32()
         if rated is not None and (peak := rated.rate(name, tf32=tf32)) is not None:
             here = f"{timing.rate(work) / 1e12:.4g} of {peak:.4g} TFLOP/s at {size} x {size}; rated: {rated.source}"
             yield Measurement("share_of_rated", timing.rate(work) / 1e12 / peak, {"dtype": name}, about=here)
-        if device.type != "cpu" and (ratio := yardsticks.timer_ratio(accelerator, chain.step, timing.median)) is not None:
+        ratio = rate_baselines.timer_ratio(accelerator, chain.step, timing.median) if device.type != "cpu" else None
+        if ratio is not None:
             about = f"{name}: the device's events count {ratio:.3g} of the time by the host's clock"
             yield Measurement("timer_ratio", ratio, {"dtype": name}, about=about)
         if device.type != "cpu" and accelerator.stack.host_backed:
-            beside = yardsticks.products_beside_host(accelerator, getattr(torch, name), size)
+            beside = rate_baselines.products_beside_host(accelerator, getattr(torch, name), size)
             if beside.busy:
                 unknown = "not known: other work keeps the host busy"
                 yield Row({"dtype": name, "share_of_host": unknown, "waited": beside.waited})

@@ -85,8 +85,8 @@ def fit(
         raise UsageError("it is not said how much memory a chip has", place="--memory", remedy="give it, like 64GiB")
     size = plan.memory_bytes(memory, "--memory")
     workload, given, of_profile = _subject(name)
-    asked = tuple(use for use in (of_profile or tuple(Use)) if not uses or use in uses)
-    if not asked:
+    requested = tuple(use for use in (of_profile or tuple(Use)) if not uses or use in uses)
+    if not requested:
         raise UsageError(f"{name} does not cover {', '.join(uses or ())}", place="--use", remedy="leave it out")
     planned = plan.Settings.of(given)
     if chips is not None:
@@ -97,7 +97,7 @@ def fit(
         recompute=recompute, serving_dtype=serving_dtype, cache_dtype=cache_dtype, usable_share=usable,
     ))  # fmt: skip
     loaded = workload_schema.load(workload_schema.find(workload))
-    report = plan.report(name, loaded, settings, size, asked, "readiness fit")
+    report = plan.report(name, loaded, settings, size, requested, "readiness fit")
     if format is Format.JSON:
         from readiness.documents.assessment import dumps
 

@@ -20,7 +20,7 @@ from readiness.probes.model import decoder
 from readiness.probes.model.decoder import Decoder, Plan
 from readiness.probes.parity.train_and_decode import lowered
 from readiness.probes.throughput.process_timing import once
-from readiness.probes.throughput.yardsticks import Beside, beside_host
+from readiness.probes.throughput.rate_baselines import Beside, beside_host
 
 Tensor = torch.Tensor
 #: Share of the device's free memory that the model and its training may take.

@@ -15,8 +15,8 @@ from readiness.accelerators.rated_figures import Rated
 from readiness.datamodel import Evidence, Measurement, Outcome, Status, Use
 from readiness.judging.judge import judge
 from readiness.probes.throughput.gemm import Chain
+from readiness.probes.throughput.rate_baselines import Beside, is_steady, timer_ratio
 from readiness.probes.throughput.timing import Timing, repeat
-from readiness.probes.throughput.yardsticks import Beside, is_steady, timer_ratio
 from readiness.profile import loader
 from tests.support import build, cpu, run_check, value, values
 

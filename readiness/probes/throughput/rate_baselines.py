@@ -1,4 +1,4 @@
-"""Yardsticks of a rate: what the model is sold as, the host's own pace beside it, the device's clock against the host's.
+"""What a rate is held against: what the model is sold as, the host's own pace beside it, the device's clock against the host's.
 
 Only workers import this: it imports torch.
 """
@@ -21,7 +21,7 @@ from readiness.probes.throughput.process_timing import once
 
 #: Turns of device and host, of which the best of each counts; a batch of calls between two events takes so long.
 _TURNS, _BATCH_S, _MOST_CALLS = 24, 0.05, 2000
-#: Share of the time for which the process may have waited for a processor: beyond it the best says little, unless the best of
+#: Share of the time for which the process may have waited for a processor: beyond it the best says little, unless that of
 #: every other turn is the same but for so much.
 MOST_WAITED, _SAME = 0.1, 0.03
 #: Larger products take long on one thread and tell no more; in smaller ones the start of a call is a part that counts.
