@@ -38,7 +38,8 @@ def dlpack(
 ) -> Iterator[Yield]:
     """Exports tensors by DLPack and takes them in again: contiguous, transposed, with an offset, with a stride.
 
-    Device, dtype, shape and every value must be the same, and both must share their memory.
+    Device, dtype, shape and every value must be the same, and both must share their memory: kernels of other libraries get
+    tensors this way.
     """
     import torch
 

@@ -30,7 +30,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
         "weight_error": Measure(
             "1", better=Better.LOWER,
             meaning="Largest relative deviation of a parameter after the last step, as a Frobenius norm.",
-            title="Compiled training ends with the weights of training call by call",
+            title="Compiled training ends with the weights of eager training",
             why="A compiled optimizer that is wrong from the third step on trains another model without an error.",
             remedy="Train call by call; report the rows to the vendor.",
             action=Action.CONTACT_VENDOR,

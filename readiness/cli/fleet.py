@@ -128,13 +128,13 @@ def run(
     folder = coordinator.Folder(output, arguments)
     engine = RayEngine(address)
 
-    def told(host: str, text: str) -> None:
+    def show_event(host: str, text: str) -> None:
         if verbose or (not quiet and text.partition(":")[0] in ("started", "done", "failed")):
             common.put_message(f"readiness: {host}: {text}")
 
     try:
         results = coordinator.run(
-            engine, folder, arguments, limit_s=limit_s, wait_s=wait_s, on_event=told,
+            engine, folder, arguments, limit_s=limit_s, wait_s=wait_s, on_event=show_event,
             expected=[one.host for one in expected if one.state == "expected"],
         )  # fmt: skip
     finally:

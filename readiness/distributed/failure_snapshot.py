@@ -49,18 +49,18 @@ def collect(processes: Sequence[RankProcess]) -> Mapping[int, Json]:
     faulthandler writes stacks even while a rank is blocked in C; the flight recorder is read by another thread.
     """
     alive = [process for process in processes if process.handle.poll() is None and process.state() != "stopped"]
-    asked = [process for process in alive if process.ready]  # before that, the signal may end it
-    before = sizes = {process.rank: process.log_size for process in asked}
-    for process in asked:
+    requested = [process for process in alive if process.ready]  # before that, the signal may end it
+    before = sizes = {process.rank: process.log_size for process in requested}
+    for process in requested:
         process.request_diagnostics()
         process.request_stacks()
     requested_at = grown_at = time.monotonic()
     while alive and (now := time.monotonic()) - requested_at < _ANSWER_S:
-        asked = [process for process in asked if process.open]
-        last, sizes = sizes, {process.rank: process.log_size for process in asked}
+        requested = [process for process in requested if process.open]
+        last, sizes = sizes, {process.rank: process.log_size for process in requested}
         grown_at = now if any(size != last[rank] for rank, size in sizes.items()) else grown_at
         written = all(size > before[rank] for rank, size in sizes.items()) and now - grown_at > _WRITTEN_S
-        if written and all(process.answered for process in asked):
+        if written and all(process.answered for process in requested):
             break
         read_reports(alive, 0.02)
     return {process.rank: process.last_call for process in processes if process.last_call is not None}

@@ -71,7 +71,7 @@ class Result:
 class _Running:
     node: Node
     task: Task
-    heard: float
+    last_event: float
     deadline: float
     output: list[str] = field(default_factory=list)
     limit: bool = False
@@ -167,7 +167,7 @@ def run(
 
     results = {host: Result(host, "done") for host in folder.done()}
     running: dict[str, _Running] = {}
-    asked: set[str] = set()
+    requested: set[str] = set()
     listed = -_LIST_PERIOD_S
     idle_since = clock()
     while True:
@@ -176,9 +176,9 @@ def run(
             listed = now
             for node in engine.nodes():
                 host = host_name(node.name)
-                if node.id in asked or host in results or host in running:
+                if node.id in requested or host in results or host in running:
                     continue
-                asked.add(node.id)
+                requested.add(node.id)
                 task = engine.start(node, arguments, folder.journal(host), limit_s)
                 running[host] = _Running(node, task, now, now + limit_s + GRACE_S)
                 tell(host, "started")
@@ -212,13 +212,13 @@ def _looked_at(
     except NodeLostError as problem:
         return Result(host, "failed", f"the node was lost: {problem}")
     for event in events:
-        one.heard = now
+        one.last_event = now
         result = _taken(host, one, folder, event, on_event)
         if result is not None:
             return result
     if now > one.deadline:
         one.task.cancel()
-        return Result(host, "failed", f"nothing was heard of it for {now - one.heard:.0f} s, and its time was up")
+        return Result(host, "failed", f"nothing was heard of it for {now - one.last_event:.0f} s, and its time was up")
     return None
 
 

@@ -37,8 +37,8 @@ def render(fleet: Fleet, version: str) -> str:
         drift=_oddities(fleet.drift), more_drift=max(len(fleet.drift) - _MOST_ROWS, 0),
         histograms=[chart for one in fleet.distributions[:_MOST_HISTOGRAMS] if (chart := _histogram(one)) is not None],
         splits=fleet.splits,
-        alike=[[one.what, len(one.hosts), ", ".join(one.hosts[:40]) + (" ..." if len(one.hosts) > 40 else "")]
-               for one in fleet.alike[:_MOST_ROWS]],
+        uniform_groups=[[one.what, len(one.hosts), ", ".join(one.hosts[:40]) + (" ..." if len(one.hosts) > 40 else "")]
+               for one in fleet.uniform_groups[:_MOST_ROWS]],
         broken=[[path, problem] for path, problem in list(fleet.broken.items())[:_MOST_ROWS]],
         more_broken=max(len(fleet.broken) - _MOST_ROWS, 0),
         set_aside=[[one.host, one.state, one.reason] for one in fleet.set_aside[:_MOST_ROWS]],

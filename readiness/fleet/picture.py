@@ -98,7 +98,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
+class UniformGroup:
     """Ready hosts with the same accelerators and versions. `what` says which."""
 
     what: str
@@ -129,7 +129,7 @@ class Fleet:
     splits: tuple[str, ...]
     broken: Mapping[str, str]
     unchecked: int
-    alike: tuple[Alike, ...]
+    uniform_groups: tuple[UniformGroup, ...]
     distributions: tuple[Distribution, ...]
     looked_at: int
     set_aside: tuple[store.Expected, ...] = ()
@@ -167,7 +167,7 @@ def read(connection: sqlite3.Connection, directions: Directions, profile: str | 
         hosts=tuple(sorted(hosts, key=lambda host: (_WORST_FIRST.index(host.worst), -len(host.open), host.name))),
         odd=tuple(odd), drift=tuple(drift), splits=tuple(splits), broken=store.broken_files(connection),
         unchecked=connection.execute("SELECT count(*) FROM run WHERE checked = 0").fetchone()[0],
-        alike=tuple(_alike(connection, hosts)), distributions=tuple(distributions), looked_at=looked_at,
+        uniform_groups=tuple(_uniform_groups(connection, hosts)), distributions=tuple(distributions), looked_at=looked_at,
         set_aside=tuple(one for one in expected.values() if one.state not in ("expected", "failed")),
         other_profiles=others,
     )  # fmt: skip
@@ -234,8 +234,8 @@ def _choose(host: str, found: Sequence[tuple[bool, str, str, str]], serials: Map
     named, started, run, file = ranked[0]
     problems = []
     for other_named, _, other, other_file in ranked[1:]:
-        mine, theirs = serials.get(run, frozenset()), serials.get(other, frozenset())
-        if mine and theirs and not mine & theirs:
+        mine, others = serials.get(run, frozenset()), serials.get(other, frozenset())
+        if mine and others and not mine & others:
             problem = Problem.FOREIGN if named and not other_named else Problem.CONTESTED
             problems.append((problem, other_file))
     return _Choice(host, run, started, file, tuple(problems))
@@ -390,7 +390,7 @@ def _odd_values(
 
 
 def _busy(connection: sqlite3.Connection, runs: Mapping[str, str]) -> dict[tuple[str, int], frozenset[str]]:
-    """Return the checks during which other work kept the host busy, by run and number: no speed of theirs is judged."""
+    """Return the checks during which other work kept the host busy, by run and number: no speed of others is judged."""
     return {
         (run, number): frozenset(json.loads(checks))
         for run, number, checks in connection.execute("SELECT run, number, busy FROM accelerator WHERE busy != '[]'")
@@ -555,7 +555,7 @@ def _judge_fact(label: str, by_value: Mapping[str, set[str]], found: list[Oddity
             splits.append(f"{label}: {usual} on {len(holders)}, {value} on {len(hosts)}")
 
 
-def _alike(connection: sqlite3.Connection, hosts: Sequence[Host]) -> Iterator[Alike]:
+def _uniform_groups(connection: sqlite3.Connection, hosts: Sequence[Host]) -> Iterator[UniformGroup]:
     """Return groups of hosts that are ready for every use and have the same accelerators and versions, largest first."""
     groups: dict[str, list[str]] = {}
     for host in hosts:
@@ -563,8 +563,8 @@ def _alike(connection: sqlite3.Connection, hosts: Sequence[Host]) -> Iterator[Al
             continue
         versions: set[str] = set()
         for (facts,) in connection.execute("SELECT facts FROM accelerator WHERE run = ?", (host.run,)):
-            told = json.loads(facts)
-            versions.add(", ".join(f"{name} {told[name]}" for name in sorted(told) if not name.startswith("environment")))
+            named = sorted(json.loads(facts).items())
+            versions.add(", ".join(f"{name} {value}" for name, value in named if not name.startswith("environment")))
         groups.setdefault("; ".join([host.device, *sorted(versions)]), []).append(host.name)
     for what, names in sorted(groups.items(), key=lambda entry: (-len(entry[1]), entry[0])):
-        yield Alike(what, tuple(sorted(names)))
+        yield UniformGroup(what, tuple(sorted(names)))

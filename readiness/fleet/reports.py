@@ -59,8 +59,8 @@ def _lines(fleet: Fleet, paint: Paint, width: int, most: int | None) -> Iterator
         yield from wrap("Simulated chips are among them: a rehearsal, not a measurement of a product.", width)
     for use in fleet.uses:
         yield from wrap(f"{use.value}: {counts(fleet, use)}", width, first="  ", rest="    ")
-    if fleet.alike:
-        largest = fleet.alike[0]
+    if fleet.uniform_groups:
+        largest = fleet.uniform_groups[0]
         yield from wrap(
             f"The largest group of ready hosts that are alike: {len(largest.hosts)} hosts ({clean(largest.what, 300)})",
             width, first="  ", rest="    ",
@@ -180,7 +180,7 @@ def as_json(fleet: Fleet, version: str) -> dict[str, Any]:
         "divided": list(fleet.splits),
         "broken_files": dict(fleet.broken),
         "set_aside": [{"host": one.host, "state": one.state, "reason": one.reason} for one in fleet.set_aside],
-        "ready_and_alike": [{"what": one.what, "hosts": list(one.hosts)} for one in fleet.alike],
+        "uniform_ready_groups": [{"what": one.what, "hosts": list(one.hosts)} for one in fleet.uniform_groups],
         "values_looked_at": fleet.looked_at,
         "false_alarms_expected": FALSE_ALARMS,
         "runs_not_derived_again": fleet.unchecked,

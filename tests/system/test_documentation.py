@@ -210,7 +210,8 @@ def test_the_commands_of_the_pages_parse() -> None:
         if hasattr(command, "commands"):
             command = command.commands[words[2]]
         options = {option for parameter in command.params for option in parameter.opts} | of_all
-        for word in words[2:]:
+        own = words[2 : words.index("--")] if "--" in words else words[2:]
+        for word in own:
             if word.startswith("-"):
                 assert word.partition("=")[0] in options, (page, line)
     for text in ("json=a.json", "junit=a.xml", "markdown=-"):

@@ -126,7 +126,7 @@ def _broken(trial: OpTrial, sample: Sample, gradients: bool, label: str) -> Iter
             if not isinstance(out, torch.Tensor) or not isinstance(want, torch.Tensor) or out.shape != want.shape:
                 continue
             excused = natives[position] if natives and position < len(natives) else None
-            nearby = [_distance(other[position], want) for other in others]
+            nearby = [_distance(moved_by, want) for other in others if isinstance(moved_by := other[position], torch.Tensor)]
             if len(sample.tensors()) > 1:  # what is rounded on the way may step: a quotient that is truncated
                 nearby = [torch.maximum(*nearby)] * 2
             place = _first_off(

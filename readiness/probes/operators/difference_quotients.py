@@ -72,7 +72,7 @@ def _by_element(trial: OpTrial, sample: Sample) -> Iterator[FailedError]:
             continue
         values = sample.tensors()[position].detach().double()
         steps = _STEP * values.abs().clamp_min(_LEAST_SIZE)
-        quotients = _quotients(lambda share, at=position, by=steps: found.moved({at: share * by}), steps)  # type: ignore[misc]
+        quotients = _quotients(lambda share, at=position, by=steps: found.moved({at: share * by}), steps)
         if quotients is None:
             continue
         wrong = quotients.refutes(gradient)

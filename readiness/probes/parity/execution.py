@@ -97,8 +97,7 @@ def _traced(accelerator: Accelerator, backend: str, tokens: int) -> Executed:
         if not tokens:
             return Executed(errors)
         decoded = train_and_decode.decode(
-            torch.compile(model, backend=backend),  # type: ignore[arg-type]
-            text.to(accelerator.device), tokens,
+            torch.compile(model, backend=backend), text.to(accelerator.device), tokens,
         )  # fmt: skip
         logits = train_and_decode.forward(reference, text, decoded.tokens)
         errors["logits of decoding"] = _error(decoded.logits, logits.double())

@@ -1,4 +1,4 @@
-"""What a rate is held against: what the model is sold as, the host's own pace beside it, the device's clock against the host's.
+"""Baselines of rates: what the model is sold as, the pace of the host beside it, the clock of the device against its own.
 
 Only workers import this: it imports torch.
 """

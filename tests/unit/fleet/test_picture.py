@@ -119,7 +119,7 @@ def test_a_fleet_of_two_generations_is_divided_and_not_odd(folder: Path) -> None
     fleet = fleet_of(folder, hosts)
     assert fleet.drift == ()
     assert fleet.splits == ("H20 (cuda) driver: 535.0.0 on 20, 580.1.0 on 20",)
-    assert [len(one.hosts) for one in fleet.alike] == [20, 20]
+    assert [len(one.hosts) for one in fleet.uniform_groups] == [20, 20]
 
 
 def test_what_is_measured_on_some_hosts_only_is_compared_there(folder: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from readiness import rendering
 from readiness.datamodel import PLANTED_ACTED, AcceleratorAssessment, Decision, Evidence, Level, Outcome, Use, Verdict
-from readiness.reports import table
+from reports import table
 from tests.support import build
 
 TRICKY = st.sampled_from("\x1b\x9b[]0;m\x07\\Pa \n昇\u0301\u202e:#")

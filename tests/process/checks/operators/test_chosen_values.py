@@ -132,7 +132,7 @@ def test_a_large_vocabulary(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch)
 
 
 def _racing(x: torch.Tensor) -> torch.Tensor:
-    result = torch.special.expit(x) * x
+    result: torch.Tensor = torch.special.expit(x) * x
     if torch.get_num_threads() > 1 and x.numel() > 32_768:
         result.view(-1)[32_768 : 32_768 + 64] = 0  # what the second thread should have written
     return result
