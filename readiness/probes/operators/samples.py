@@ -23,6 +23,7 @@ _MOST_ELEMENTS = 200_000
 PERTURBATIONS = 4
 
 Convert = Callable[[torch.Tensor], torch.Tensor]
+_NESTS = (tuple, list, dict)
 _WIDE = {torch.complex64: torch.complex128, torch.complex32: torch.complex128}
 
 
@@ -201,14 +202,14 @@ def perturbed(roundoff: float, generator: torch.Generator) -> Convert:
 
 def leaves(value: Any) -> Iterator[Any]:
     """Yield the leaves of nested tuples, lists and dictionaries, in order."""
-    if isinstance(value, tuple | list):
-        for item in value:
-            yield from leaves(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from leaves(item)
-    else:
+    if not isinstance(value, _NESTS):
         yield value
+        return
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, _NESTS):
+            yield from leaves(item)
+        else:  # as most are: none has a generator of its own
+            yield item
 
 
 def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
