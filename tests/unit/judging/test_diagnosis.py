@@ -107,7 +107,8 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
 #: the recordings were made.
 UNSEEN = {"link-slow", "wrong-layout", "once-in-a-thousand", "nondeterministic", "health", "counter-under-load"} | {
     "narrow-integers", "wrong-ties", "leak-by-shape", "nan-skipped", "wrong-autocast", "position-dependent", "several-bits",
-    "channels-last", "expanded-gradient",
+    "channels-last", "expanded-gradient", "silent-failure", "wrong-timer", "wrong-figure", "slow-while-exchanging",
+    "slower-by-15-percent", "less-memory", "kernel-log", "memory-kept", "wedged-after-kill", "shared-device", "dlpack-offset",
 }  # fmt: skip
 
 
