@@ -91,3 +91,13 @@ def test_each_further_call_is_made_in_some_dtype() -> None:
 
 def test_core_names_are_entries() -> None:
     assert {name for name in op_semantics.CORE if name not in ENTRIES and name not in {e.base for e in ENTRIES.values()}} == set()
+
+
+@pytest.mark.parametrize("way", ["foreach", "fused"])
+@pytest.mark.parametrize("seed", range(5))
+def test_steps_of_optimizers_stay_finite_in_float16(way: str, seed: int) -> None:
+    """A sweep rounds the samples that it drew in float32: a gradient near zero would be divided by its vanished square."""
+    drawn, entry = samples.SampleCache(), ENTRIES[f"optim.AdamW.{way}"]
+    wide, narrow = (drawn.draw(entry, dtype, seed=seed, gradients=False)[0] for dtype in (torch.float32, torch.float16))
+    assert any(bool((gradient < 0).any()) for gradient in wide.arguments[1])
+    assert all(bool(torch.isfinite(one).all()) for one in narrow.plain(entry.info) if isinstance(one, torch.Tensor))
