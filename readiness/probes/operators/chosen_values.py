@@ -113,6 +113,7 @@ def _broken(trial: OpTrial, sample: Sample, gradients: bool, label: str) -> Iter
     except FailedError:
         return
     lost = [out for out in called.comparable if isinstance(out, torch.Tensor) and out.is_floating_point()]
+    subnormal = _subnormal(sample)
     # Nor is a gradient of float16 finite that takes the square of what has none.
     lost += [tensor.detach().square() for tensor in sample.tensors() if tensor.is_floating_point()]
     for phase, outs, wants, others, natives in (
@@ -132,11 +133,28 @@ def _broken(trial: OpTrial, sample: Sample, gradients: bool, label: str) -> Iter
             place = _first_off(
                 trial, out, want, nearby, excused, exact=phase is Phase.FORWARD and trial.entry.within(op_semantics.EXACT),
                 terms=_terms(trial, sample, phase), overflown=lost if phase is Phase.BACKWARD else (),
+                unjudged=subnormal if phase is Phase.BACKWARD else None,
             )  # fmt: skip
             if place is not None:
                 given = ", ".join(f"{float(tensor.detach()[place]):.9g}" for tensor in sample.tensors())
                 detail = f"at {given} it is {_at(out, place)} instead of {_at(want, place)}"
                 yield FailedError(Outcome.WRONG, phase, detail, label)
+
+
+def _subnormal(sample: Sample) -> torch.Tensor | None:
+    """Return where a call has a subnormal argument; None where its tensors differ in shape.
+
+    A gradient may take a product with it on the way, of which few digits are left: grad * x / hypot(x, y) in float16.
+    """
+    found: torch.Tensor | None = None
+    for tensor in sample.tensors():
+        if tensor.is_floating_point():
+            size = tensor.detach().double().abs()
+            here = (size > 0) & (size < torch.finfo(tensor.dtype).smallest_normal)
+            if found is not None and found.shape != here.shape:
+                return None
+            found = here if found is None else found | here
+    return found
 
 
 def _known(trial: OpTrial, function: Function) -> Iterator[FailedError]:
@@ -212,12 +230,14 @@ def _distance(other: torch.Tensor, want: torch.Tensor) -> torch.Tensor:
 def _first_off(
     trial: OpTrial, out: torch.Tensor, want: torch.Tensor, nearby: Sequence[torch.Tensor], native: torch.Tensor | None,
     *, exact: bool = False, terms: torch.Tensor | float = 0.0, overflown: Sequence[torch.Tensor] = (),
+    unjudged: torch.Tensor | None = None,
 ) -> int | None:
     """Return the first place in which `out` is not what is wanted; None if there is none.
 
     `nearby` is how far what is wanted moves with its arguments, up and down: what moves to one side alone has a step or a
     kink there, and its value is its convention. `native` is what the CPU makes of it in this dtype, `terms` the size of
-    what may cancel, `overflown` results of the same call of whose infinities no gradient need be finite.
+    what may cancel, `overflown` results of the same call of whose infinities no gradient need be finite;
+    `unjudged` are places of which nothing is said.
     """
     have = out.detach().cpu()
     if not have.is_floating_point():
@@ -240,6 +260,8 @@ def _first_off(
     if native is not None:
         other = native.detach().double()
         right |= ~wide.isfinite() & ((wide == other) | (wide.isnan() & other.isnan()))
+    if unjudged is not None and unjudged.shape == right.shape:
+        right |= unjudged.cpu()
     wrong = ~right
     return int(wrong.nonzero()[0]) if bool(wrong.any()) else None
 

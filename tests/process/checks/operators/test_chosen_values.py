@@ -64,6 +64,11 @@ def test_whole_numbers_beside_floats(override: Override) -> None:
     assert {failure.where for failure in at_values("atan2")} == {"on whole numbers beside floats"}
 
 
+@pytest.mark.parametrize("seed", [1, 3, 7])
+def test_a_gradient_that_takes_a_product_with_a_subnormal_argument_is_not_judged_there(seed: int) -> None:
+    assert at_values("hypot", torch.float16, seed) == []
+
+
 def test_what_the_reference_cannot_compute_is_not_judged(override: Override) -> None:
     def refusing(x: torch.Tensor) -> torch.Tensor:
         if x.dtype == torch.float64:
