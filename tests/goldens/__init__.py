@@ -140,12 +140,14 @@ MASKED = "masked"
 _UNSTEADY = re.compile(r"growth|gbps|_us\b|_s\b|pace|speed|share_of|latency|jitter|overlap|copies-carry")
 
 
-def masked(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def masked(one: Mapping[str, Any], other: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The outline that two runs agree on; places in one of them alone are left out.
 
     A value that differs between them is masked, on all chips: a defect that acts by chance or by time could act on any.
+    What is masked in the golden that is `kept` stays so: two runs may agree by chance.
     """
-    unsteady = {_of_any_chip(place) for place in one if place in other and one[place] != other[place]}
+    unsteady = {_of_any_chip(place) for place, value in (kept or {}).items() if value == MASKED}
+    unsteady |= {_of_any_chip(place) for place in one if place in other and one[place] != other[place]}
     return {
         place: MASKED if _of_any_chip(place) in unsteady or _UNSTEADY.search(place) else one[place]
         for place in one if place in other

@@ -36,7 +36,8 @@ def _machines(profile: str, compare: bool) -> int:
             differing += bool(found)
         else:
             kept.parent.mkdir(exist_ok=True)
-            kept.write_text(json.dumps(goldens.masked(*runs), indent=0) + "\n")
+            earlier = json.loads(kept.read_text()) if kept.exists() else None
+            kept.write_text(json.dumps(goldens.masked(*runs, earlier), indent=0) + "\n")
     return differing
 
 

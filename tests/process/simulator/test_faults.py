@@ -472,7 +472,7 @@ def test_every_kind_has_a_description() -> None:
     for kind in known.values():
         assert kind.summary.endswith((".", ":")), kind.name
         assert kind.domain
-        assert (kind.at is Stage.NEVER) == (kind.name in ("version", "counter", "counter-under-load", "health"))
+        assert (kind.at is Stage.NEVER) == (kind.name in ("version", "counter", "counter-under-load", "health", "kernel-log", "less-memory"))
 
 
 def test_the_table_of_kinds_needs_no_torch() -> None:
