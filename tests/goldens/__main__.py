@@ -37,7 +37,7 @@ def _machines(profile: str, compare: bool) -> int:
         else:
             kept.parent.mkdir(exist_ok=True)
             earlier = json.loads(kept.read_text()) if kept.exists() else None
-            kept.write_text(json.dumps(goldens.masked(*runs, earlier), indent=0) + "\n")
+            kept.write_text(json.dumps(goldens.masked(runs[0], runs[1], earlier), indent=0) + "\n")
     return differing
 
 
