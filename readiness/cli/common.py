@@ -211,6 +211,22 @@ def requests_of(formats: Sequence[str] | None) -> list[Request]:
     return requests
 
 
+def document_requests(formats: Sequence[str] | None, suffixes: Mapping[str, str], workbook: str) -> list[Request]:
+    """Parse the `-f` options of a command with formats of its own; a table to stdout where nothing else goes there.
+
+    `workbook` is the example of a file for one. Raises UsageError, before anything is read.
+    """
+    from readiness.rendering import formats as rendering_formats
+
+    requests = rendering_formats.parse_requests(formats or (), suffixes)
+    if any(request.format == "xlsx" and request.file is None for request in requests):
+        raise UsageError("a workbook is no text", place="-f xlsx", remedy=f"name a file: -f xlsx={workbook}")
+    rendering_formats.check_writable(requests)
+    if all(request.file is not None for request in requests):
+        requests.append(rendering_formats.Request("table"))
+    return requests
+
+
 def write_reports(
     assessment: Assessment,
     requests: Sequence[Request],

@@ -39,19 +39,13 @@ def compare(
     from readiness.comparison import machine_page, machine_reports, machine_workbook, machines
     from readiness.documents.assessment import dumps
     from readiness.rendering import formats as rendering_formats
-    from readiness.rendering.formats import Request, columns
+    from readiness.rendering.formats import columns
 
     if len(saved) < 2:
         raise UsageError("one assessment is nothing to compare", place="compare", remedy="name two or more")
-    requests = rendering_formats.parse_requests(formats or (), _SUFFIXES)
-    if any(request.format == "xlsx" and request.file is None for request in requests):
-        raise UsageError("a workbook is no text", place="-f xlsx", remedy="name a file: -f xlsx=machines.xlsx")
-    rendering_formats.check_writable(requests)
+    wanted = common.document_requests(formats, _SUFFIXES, "machines.xlsx")
     read = [common.read_saved(file, quiet=quiet) for file in saved]
     comparison = machines.compare(list(zip(names(saved), read, strict=True)), known_directions())
-    wanted = list(requests)
-    if all(request.file is not None for request in requests):
-        wanted.append(Request("table"))
     for request in wanted:
         to_terminal = request.file is None
         if request.format == "xlsx":

@@ -189,16 +189,10 @@ def report(
     from readiness.documents.assessment import dumps
     from readiness.fleet import page, reports, workbook
     from readiness.rendering import formats as rendering_formats
-    from readiness.rendering.formats import Request, columns
+    from readiness.rendering.formats import columns
 
-    requests = rendering_formats.parse_requests(formats or (), _SUFFIXES)
-    if any(request.format == "xlsx" and request.file is None for request in requests):
-        raise UsageError("a workbook is no text", place="-f xlsx", remedy="name a file: -f xlsx=fleet.xlsx")
-    rendering_formats.check_writable(requests)
+    wanted = common.document_requests(formats, _SUFFIXES, "fleet.xlsx")
     fleet = _read(database, profile)
-    wanted = list(requests)
-    if all(request.file is not None for request in requests):
-        wanted.append(Request("table"))
     for request in wanted:
         content: str | bytes
         if request.format == "xlsx":

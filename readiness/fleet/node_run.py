@@ -79,7 +79,9 @@ def _watched(
         ended = process.poll() is not None
         for file in sorted(journal.glob("[!.]*.json*")):  # a hidden one is being written
             yield from _grown(file, sent)
-        lines = output.read_bytes()[shown : shown + _MOST_OUTPUT]
+        with output.open("rb") as stream:
+            stream.seek(shown)
+            lines = stream.read(_MOST_OUTPUT)
         if not ended:
             lines = lines[: lines.rfind(b"\n") + 1]
         shown += len(lines)

@@ -153,12 +153,13 @@ def _contested(host: Host) -> bool:
 def read(connection: sqlite3.Connection, directions: Directions, profile: str | None = None) -> Fleet:
     """Read the fleet as judged by one profile: the named one, else that of most hosts. Raises UsageError."""
     name, sha256, others = _profile(connection, profile)
-    chosen = _runs_that_count(connection, name, sha256)
+    serials = _serials(connection)
+    chosen = _runs_that_count(connection, name, sha256, serials)
     uses = _uses(connection, chosen) or tuple(Use)
     expected = {one.host: one for one in _expected(connection)}
     hosts = [_host(connection, choice, uses) for choice in chosen.values()]
     hosts += _without_run(connection, chosen, expected, uses)
-    hosts = _with_shared_serials(connection, chosen, hosts)
+    hosts = _with_shared_serials(chosen, hosts, serials)
     runs = {choice.run: choice.host for choice in chosen.values()}
     odd, distributions, looked_at = _odd_values(connection, runs, directions)
     drift, splits = _drift(connection, runs)
@@ -209,7 +210,9 @@ def _profile(connection: sqlite3.Connection, wanted: str | None) -> tuple[str, s
     return name, sha256, others
 
 
-def _runs_that_count(connection: sqlite3.Connection, profile: str, sha256: str) -> dict[str, _Choice]:
+def _runs_that_count(
+    connection: sqlite3.Connection, profile: str, sha256: str, serials: Mapping[str, frozenset[str]]
+) -> dict[str, _Choice]:
     """Return the run of each host: the latest in a file of its name, else the latest of all.
 
     A host writes the file of its own name; a file of another name that claims to be it must not stand before it.
@@ -223,10 +226,7 @@ def _runs_that_count(connection: sqlite3.Connection, profile: str, sha256: str) 
         files = sorted(paths.split("\n"))
         own = [path for path in files if PurePath(path).stem == host]
         candidates.setdefault(host, []).append((bool(own), started, digest, (own or files)[0]))
-    serials = _serials(connection)
-    return {
-        host: _choose(host, found, serials) for host, found in sorted(candidates.items())
-    }
+    return {host: _choose(host, found, serials) for host, found in sorted(candidates.items())}
 
 
 def _choose(host: str, found: Sequence[tuple[bool, str, str, str]], serials: Mapping[str, frozenset[str]]) -> _Choice:
@@ -335,13 +335,13 @@ def _without_run(
 
 
 def _with_shared_serials(
-    connection: sqlite3.Connection, chosen: Mapping[str, _Choice], hosts: Sequence[Host]
+    chosen: Mapping[str, _Choice], hosts: Sequence[Host], serials: Mapping[str, frozenset[str]]
 ) -> list[Host]:
     """Return the hosts, those with an accelerator that another one has too marked."""
     by_run = {choice.run: choice.host for choice in chosen.values()}
     owners: dict[str, set[str]] = {}
-    for run, serials in _serials(connection).items():
-        for serial in serials if run in by_run else ():
+    for run, of_run in serials.items():
+        for serial in of_run if run in by_run else ():
             owners.setdefault(serial, set()).add(by_run[run])
     shared: dict[str, set[str]] = {}
     for names in owners.values():
