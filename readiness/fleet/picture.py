@@ -39,7 +39,12 @@ class Problem(StrEnum):
     BROKEN = "its file is no host's"
     CONTESTED = "files of different machines name it"
     FOREIGN = "a file of another name claims to be it"
+    UNLISTED = "it has accelerators that could not be listed"
     SHARED_SERIAL = "another host has an accelerator of the same serial number"
+
+
+#: With these a verdict says less than it seems: it may be another machine's, or only of some accelerators.
+_DOUBTS = (Problem.CONTESTED, Problem.UNLISTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,6 @@ class Host:
     simulated: bool = False
     open: tuple[Blocker, ...] = ()
     diagnosis: tuple[str, ...] = ()
-    unfinished: int = 0
     problems: tuple[tuple[Problem, str], ...] = ()
 
     @property
@@ -140,14 +144,8 @@ class Fleet:
         return [host for host in self.hosts if host.decisions.get(use) is decision]
 
     def ready(self, use: Use) -> list[str]:
-        """Names of hosts that are ready and that nothing speaks against."""
-        return sorted(
-            host.name for host in self.hosts if host.decisions.get(use) is Decision.READY and not _contested(host)
-        )
-
-
-def _contested(host: Host) -> bool:
-    return any(problem is Problem.CONTESTED for problem, _ in host.problems)
+        """The names of the hosts that are ready."""
+        return sorted(host.name for host in self.of(use, Decision.READY))
 
 
 def read(connection: sqlite3.Connection, directions: Directions, profile: str | None = None) -> Fleet:
@@ -266,9 +264,10 @@ def _expected(connection: sqlite3.Connection) -> Iterator[store.Expected]:
 
 
 def _host(connection: sqlite3.Connection, choice: _Choice, uses: Sequence[Use]) -> Host:
-    diagnosis, unfinished = connection.execute(
-        "SELECT diagnosis, unfinished FROM run WHERE digest = ?", (choice.run,)
+    diagnosis, failed_stacks = connection.execute(
+        "SELECT diagnosis, failed_stacks FROM run WHERE digest = ?", (choice.run,)
     ).fetchone()
+    unlisted = [(Problem.UNLISTED, f"{stack}: {reason}") for stack, reason in sorted(json.loads(failed_stacks).items())]
     decisions: dict[Use, Decision] = {}
     scores: dict[Use, float] = {}
     devices: Counter[str] = Counter()
@@ -292,13 +291,18 @@ def _host(connection: sqlite3.Connection, choice: _Choice, uses: Sequence[Use]) 
     for use in uses:  # of a host without an accelerator nothing is known
         decisions.setdefault(use, Decision.UNDETERMINED)
         scores.setdefault(use, 0.0)
+    problems = (*choice.problems, *unlisted)
+    if any(problem in _DOUBTS for problem, _ in problems):
+        decisions = {
+            use: Decision.UNDETERMINED if decision is Decision.READY else decision for use, decision in decisions.items()
+        }
     blockers = [_blocker(one, ids) for one, ids in listed.values()]
     blockers.sort(key=lambda one: (list(Level).index(one.level), one.outcome is not Outcome.FAIL, one.requirement))
     return Host(
         name=choice.host, decisions=decisions, scores=scores, chips=devices.total(),
         device="; ".join(f"{count} x {device}" for device, count in sorted(devices.items())) or "no accelerator",
         run=choice.run, started=choice.started, file=choice.file, simulated=simulated, open=tuple(blockers),
-        diagnosis=tuple(json.loads(diagnosis)), unfinished=len(json.loads(unfinished)), problems=choice.problems,
+        diagnosis=tuple(json.loads(diagnosis)), problems=problems,
     )  # fmt: skip
 
 
@@ -559,7 +563,7 @@ def _uniform_groups(connection: sqlite3.Connection, hosts: Sequence[Host]) -> It
     """Return groups of hosts that are ready for every use and have the same accelerators and versions, largest first."""
     groups: dict[str, list[str]] = {}
     for host in hosts:
-        if host.run is None or host.worst is not Decision.READY or _contested(host):
+        if host.run is None or host.worst is not Decision.READY:
             continue
         versions: set[str] = set()
         for (facts,) in connection.execute("SELECT facts FROM accelerator WHERE run = ?", (host.run,)):

@@ -329,6 +329,17 @@ def test_two_machines_of_one_name_count_for_neither_list(folder: Path) -> None:
     assert reports.failed_list(fleet, Use.TRAINING) == "node-1\n"
 
 
+def test_a_host_with_accelerators_that_could_not_be_listed_is_not_among_the_ready(folder: Path) -> None:
+    hosts = sound(2, chips=1, count=5)
+    hosts[1]["failed_stacks"] = {"cuda": "the driver does not answer"}
+    fleet = fleet_of(folder, hosts)
+    assert fleet.ready(Use.TRAINING) == ["node-0000"]
+    assert [host.name for host in fleet.of(Use.TRAINING, Decision.UNDETERMINED)] == ["node-0001"]
+    assert reports.failed_list(fleet, Use.TRAINING) == "node-0001\n"
+    assert [one.hosts for one in fleet.uniform_groups] == [("node-0000",)]
+    assert "it has accelerators that could not be listed (cuda: the driver does not answer)" in reports.table(fleet)
+
+
 # ---------------------------------------------------------------------------------------------------------- database
 
 
