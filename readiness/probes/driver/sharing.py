@@ -9,10 +9,12 @@ import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from readiness.accelerators.base import Accelerator
 from readiness.host import disk
+from readiness.host.temp_dirs import temp_dir
 from readiness.probes.driver import child_process, lifecycle
 
 _JOB = "readiness.probes.driver.sharing:work"
@@ -44,8 +46,12 @@ class Recovery:
 
 
 def work(accelerator: Accelerator, settings: Mapping[str, Any], say: child_process.Say) -> None:
-    """Hold memory and multiply matrices for some seconds, and compare every result; runs in the child."""
+    """Hold memory and multiply matrices for some seconds, and compare every result; runs in the child.
+
+    The seconds count from when all processes that share the device are at work: a busy host may start one much later.
+    """
     began = False
+    mark = None if settings["folder"] is None else Path(settings["folder"], str(settings["number"]))
     try:
         import torch
 
@@ -57,31 +63,45 @@ def work(accelerator: Accelerator, settings: Mapping[str, Any], say: child_proce
         accelerator.synchronize()
         used = None if accelerator.device.type == "cpu" else lifecycle.used_bytes(accelerator)
         rounds = wrong = 0
-        deadline = time.monotonic() + float(settings["seconds"])
-        while not began or time.monotonic() < deadline:
+        gives_up = time.monotonic() + float(settings["wait_s"])
+        ends: float | None = None
+        while ends is None or time.monotonic() < ends:
             for _ in range(_QUEUED if accelerator.stack.asynchronous and not accelerator.stack.host_backed else 1):
                 result = x @ x
             if not began:
                 began = True
                 say({"began": True, "used_bytes": used})
-                deadline = time.monotonic() + float(settings["seconds"])
+                if mark is not None:
+                    mark.touch()
             wrong += not torch.equal(result.cpu().long(), wanted)
             rounds += 1
+            if ends is None and (_all_at_work(mark, settings["processes"]) or time.monotonic() > gives_up):
+                ends = time.monotonic() + float(settings["seconds"])
         failure = f"{wrong} of {rounds} results were wrong" if wrong else None
         if int(block[0].cpu()) != 7:
             failure = "its memory was overwritten"
     except Exception as problem:  # noqa: BLE001 - whatever it is, it is why the device did not do it
         failure = disk.describe(problem, f"{type(problem).__name__}: {problem}")
+    if mark is not None:
+        mark.touch()  # nobody waits for a process that failed
     say({"failure": failure, "began": began})
+
+
+def _all_at_work(mark: Path | None, processes: int) -> bool:
+    return mark is None or len(list(mark.parent.iterdir())) >= processes
 
 
 def together(accelerator: Accelerator, processes: int, seconds: float, hold_bytes: int, limit_s: float) -> list[Worked]:
     """Let processes work on the device at the same time. Raises OSError for a full disk."""
     deadline = time.monotonic() + limit_s
     with contextlib.ExitStack() as stack:
+        folder = str(stack.enter_context(temp_dir()))
         children = []
         for number in range(processes):
-            settings = {"seconds": seconds, "hold_bytes": hold_bytes, "number": number}
+            settings = {
+                "seconds": seconds, "hold_bytes": hold_bytes, "number": number, "processes": processes, "folder": folder,
+                "wait_s": limit_s / 2,
+            }  # fmt: skip
             children.append(child_process.start(accelerator, _JOB, settings))
             stack.callback(children[-1].close)
         found = [_outcome(child, deadline) for child in children]
@@ -113,7 +133,9 @@ def killed(
     """Kill a process at work, and open the device again and again until it works and nothing is held; None if that process
     did not begin to work. `base` is how the device opens otherwise.
     """
-    settings = {"seconds": 10 * limit_s, "hold_bytes": hold_bytes, "number": 0}
+    settings = {
+        "seconds": 10 * limit_s, "hold_bytes": hold_bytes, "number": 0, "processes": 1, "folder": None, "wait_s": 0.0,
+    }  # fmt: skip
     child = child_process.start(accelerator, _JOB, settings)
     try:
         answer = child.answer(time.monotonic() + limit_s)
