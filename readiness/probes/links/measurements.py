@@ -224,12 +224,25 @@ def _transfers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         how = f"half of all transfers took {busy:.2g} times the best or longer: the host is busy"
         yield Row({"slowest_link_share": f"not known: {how}"})
         return
-    slow = {subgroup for subgroup, one in chosen.items() if one.share < SLOW_SHARE}
-    common = [rank for rank in range(len(placement.ranks)) if slow == {subgroup for subgroup in chosen if rank in subgroup}]
-    about = f"every link of {placement.name(common[0])}" if common else f"the link between {placement.name(*slowest)}"
+    common = _common_rank({subgroup: one.share for subgroup, one in chosen.items()})
+    about = f"the link between {placement.name(*slowest)}" if common is None else f"every link of {placement.name(common)}"
     rate, usual = (2 * size / seconds / 1e9 for seconds in (share.seconds, share.usual))
     about += f": {rate:.3g} GB/s {_QUANTILE_WORDS[share.quantile]}; {usual:.3g} GB/s is usual"
     yield Measurement("slowest_link_share", share.share, placement.labels, samples=len(shares), about=about)
+
+
+def _common_rank(shares: Mapping[Subgroup, float]) -> int | None:
+    """Return the rank of which every link is slow, and no other link is.
+
+    Beside links at a hundredth of the usual speed, one at three quarters of it is as good as the others: a busy host makes such.
+    So slow is what is nearer to the slowest than to the usual speed, where what is a little slow has no rank in common.
+    """
+    for limit in (SLOW_SHARE, min(SLOW_SHARE, math.sqrt(min(shares.values())))):
+        slow = {subgroup for subgroup, share in shares.items() if share < limit}
+        for rank in sorted({rank for subgroup in shares for rank in subgroup}):
+            if slow == {subgroup for subgroup in shares if rank in subgroup}:
+                return rank
+    return None
 
 
 #: What a rate at each of the quantiles is, in words.

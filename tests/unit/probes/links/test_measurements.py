@@ -52,6 +52,16 @@ def test_a_chip_with_slow_links_is_named_by_all_of_them() -> None:
     assert (one.about or "").startswith("every link of rank 0 (sim:0): ")
 
 
+def test_a_chip_with_slow_links_is_named_beside_one_that_the_host_slowed_a_little() -> None:
+    one = share(found({**dict.fromkeys(ONE_CHIP, 1.0), (1, 2): 1.6e-3}))
+    assert (one.about or "").startswith("every link of rank 0 (sim:0): ")
+
+
+def test_links_slow_by_half_without_a_chip_in_common_are_told_by_the_slowest() -> None:
+    one = share(found({(0, 1): 1.6e-3, (2, 3): 2e-3}))
+    assert (one.about or "").startswith("the link between rank 2 (sim:2), rank 3 (sim:3): ")
+
+
 def test_a_quiet_host_lets_no_link_hide_behind_a_median() -> None:
     """Its best is at 0.62 of the usual, its median as good as the others': what half of its transfers took decides nothing."""
     assert share(found({(1, 2): 1.6e-3}, median={(1, 2): 1.7e-3}, spread=1.6)).value == pytest.approx(0.625)
