@@ -50,8 +50,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
                 compileall.compile_dir(ROOT / folder, quiet=2)
 
 
+#: Tests of processes, clocks and speeds of this machine: of these a host that stops a process for seconds may spoil one.
+#: It is tried once more, and the summary names it (RERUN). What tests/unit tests depends on no host: it must pass at once.
+TRIED_AGAIN = (ROOT / "tests/process", ROOT / "tests/system")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes share the tests, each begins with long ones: xdist gives each as many, in this order."""
+    for item in items:
+        if any(folder in item.path.parents for folder in TRIED_AGAIN):
+            item.add_marker(pytest.mark.flaky(reruns=1))
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:
         items[:] = dealt(items, [ROOT / "tests" / file for file in LONGEST], workers)
