@@ -234,7 +234,7 @@ def _transfers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
 def _common_rank(shares: Mapping[Subgroup, float]) -> int | None:
     """Return the rank of which every link is slow, and no other link is.
 
-    Beside links at a hundredth of the usual speed, one at three quarters of it is as good as the others: a busy host makes such.
+    Beside links at a hundredth of the usual speed, one at three quarters is as good as the others: a busy host can do that.
     So slow is what is nearer to the slowest than to the usual speed, where what is a little slow has no rank in common.
     """
     for limit in (SLOW_SHARE, min(SLOW_SHARE, math.sqrt(min(shares.values())))):
