@@ -212,6 +212,8 @@ class RankProcess:
             os.write(self.orders, order)
 
     def _receive(self, message: Json) -> None:
+        if not isinstance(message, dict):
+            raise ValueError(f"{message!r:.40} is no object")
         match message:
             case {"rank_status": status} if isinstance(self.handle, RemoteRank):
                 self.handle.update(status)

@@ -177,6 +177,7 @@ class _Proxy:
             case {"log": [rank, log]}:
                 self._log(rank, base64.b64decode(log))
             case {"rank_status": [rank, status]}:
+                RemoteRank(self.connection.host.name).update(status)  # raises for what is no status, before it is believed
                 if "code" in status:
                     self.ended.add(rank)
                 self._report(rank, json.dumps({"rank_status": status}))
