@@ -40,9 +40,13 @@ def of(name: str, dtype: torch.dtype, *, gradients: bool) -> Iterator[Sample]:
         )  # fmt: skip
 
 
-@cache
 def available() -> bool:
     """True if this process can use more than one thread: one that was forked from a process with threads cannot."""
+    return _available_in(os.getpid())  # what is known of the process that this one was forked from does not hold here
+
+
+@cache
+def _available_in(_process: int) -> bool:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -144,17 +146,35 @@ def _racing(x: torch.Tensor) -> torch.Tensor:
     return result
 
 
+def in_a_fork(function: Callable[[], Any]) -> Any:
+    """What a function returns as JSON in a process forked from this one, in which it may start threads."""
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.write(writing, json.dumps(function()).encode())
+        except BaseException:  # noqa: BLE001 - the test is told
+            os.write(writing, json.dumps(traceback.format_exc()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answer:  # noqa: PTH123 - a pipe
+        found = answer.read()
+    os.waitpid(child, 0)
+    return json.loads(found)
+
+
 def test_a_race_between_threads_is_found(override: Override, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotation, "of", lambda _: rotation.Rotation(threaded=("nn.functional.silu",)))
-    before = torch.get_num_threads()
-    try:
+
+    def outcome() -> tuple[str, str | None]:
         torch.set_num_threads(1)
-        assert tried("nn.functional.silu").outcome.clean
-        override("silu", _racing)
         result = tried("nn.functional.silu")
-    finally:
-        torch.set_num_threads(before)
-    assert (result.outcome, result.where) == (Outcome.WRONG, "on all threads")
+        return result.outcome.value, result.where
+
+    healthy, _ = in_a_fork(outcome)
+    assert Outcome(healthy).clean
+    override("silu", _racing)
+    assert in_a_fork(outcome) == [Outcome.WRONG.value, "on all threads"]
 
 
 def test_where_threads_were_lost_in_a_fork_nothing_is_tried(override: Override, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,12 +184,21 @@ def test_where_threads_were_lost_in_a_fork_nothing_is_tried(override: Override, 
     assert tried("nn.functional.silu").outcome.clean
 
 
+def test_a_process_that_was_forked_after_threads_were_started_does_not_try_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_a_later_fork() -> Any:
+        threaded.available()
+        torch.set_num_threads(2)
+        torch.ones(threaded.ROWS, threaded.COLUMNS).exp().sum()  # the pool, which no fork has
+        monkeypatch.setattr(threaded, "_PATIENCE_S", 1.0)
+        return in_a_fork(threaded.available)
+
+    assert in_a_fork(in_a_later_fork) is False
+
+
 def test_a_pool_that_does_not_answer_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
-    threaded.available.cache_clear()
     monkeypatch.setattr(threaded, "_PATIENCE_S", 0.1)
     monkeypatch.setattr(os, "write", lambda *_: 0)
-    assert not threaded.available()
-    threaded.available.cache_clear()
+    assert not threaded._available_in(-1)
 
 
 def test_every_threaded_operator_has_a_call() -> None:
