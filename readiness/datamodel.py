@@ -191,12 +191,15 @@ class HostLoad:
 
     `others` is what processes that are none of the run's had of the time of the processors that it may use, `stolen` what a
     hypervisor withheld of it; both of the second before its end where the check took less. `waited` is the share of the
-    check's time in which a thread of its process was ready and had no processor.
+    check's time in which a thread of its process was ready and had no processor. `elsewhere` is the share of the time of the
+    host's other processors that they worked, 0 where the run may use all. `peak` is the largest share of others in a second.
     """
 
     others: float | None = None
     stolen: float | None = None
     waited: float | None = None
+    elsewhere: float | None = None
+    peak: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

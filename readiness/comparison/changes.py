@@ -27,7 +27,7 @@ from readiness.datamodel import (
     Use,
 )
 from readiness.errors import Exit
-from readiness.judging.host_load import in_words, measured_while_busy
+from readiness.judging.host_load import in_words, measured_while_busy, measured_while_quiet
 from readiness.rendering import clean, figure
 
 #: What is allowed for a speed where the spread between runs is not known.
@@ -74,7 +74,7 @@ class Retest:
     share: float
     reached: int
     missed: tuple[Entry, ...]
-    missing: tuple[Entry, ...]  # not measured, or below it while the host was busy
+    missing: tuple[Entry, ...]  # not measured, or below it on a host that is not known to have been quiet
 
     @property
     def words(self) -> str:
@@ -297,8 +297,8 @@ class _Comparison:
         if worse is None:
             self.unchanged += 1
             return None
-        if worse and is_disturbed(evidence, measurement, self.directions):
-            return replace(entry, change=Change.UNCLEAR, note=f"{entry.note}; {_BUSY}")
+        if worse and of.is_speed and not measured_while_quiet(evidence):
+            return replace(entry, change=Change.UNCLEAR, note=f"{entry.note}; {_host(evidence)}")
         if spread.runs < FEWEST_RUNS:
             return replace(entry, change=Change.UNCLEAR, counts=worse, without_spread=True)
         note = f"{entry.note}; {spread.runs} runs lay between {figure(spread.low)} and {figure(spread.high, known.unit)}"
@@ -309,7 +309,7 @@ class _Comparison:
         reached, missed, missing = 0, [], []
         for item, subject in self.pairs:
             now = {key: measurement for _, key, measurement in figures(item)}
-            busy = {key for evidence, key, _ in figures(item) if measured_while_busy(evidence)}
+            measured_in = {key: evidence for evidence, key, _ in figures(item)}
             for key, known in subject.figures.items() if subject is not None else ():
                 better, accepted = known.better or self.directions.get((known.check, known.name)), known.spread.median
                 if better is None or kind(known.name, known.unit, better) is not Kind.PERFORMANCE or accepted <= 0:
@@ -326,8 +326,9 @@ class _Comparison:
                 else:
                     ratio = _ratio(value, accepted, better) if value else 0.0
                     after = f"{figure(now[key].value, known.unit)}, {math.floor(ratio * 1000) / 10:g}% of it"
-                    if key in busy:
-                        missing.append(replace(entry, change=Change.UNCLEAR, after=after, note=f"{entry.note}; {_BUSY}"))
+                    if not measured_while_quiet(measured_in[key]):
+                        note = f"{entry.note}; {_host(measured_in[key])}"
+                        missing.append(replace(entry, change=Change.UNCLEAR, after=after, note=note))
                     else:
                         missed.append(replace(entry, after=after))
         return Retest(share, reached, tuple(missed), tuple(missing))
@@ -355,8 +356,13 @@ def _entry(change: Change, accelerator: str, of: Finding | Expected, before: str
 
 
 UNKNOWN = "unknown"
-#: Note on a speed that was measured while others kept the host busy.
-_BUSY = "the host was busy"
+
+
+def _host(evidence: Evidence) -> str:
+    """Return why a slow measurement may be the host's."""
+    if measured_while_busy(evidence):
+        return "the host was busy"
+    return "how busy the host was is not known"
 
 
 def _unless_busy(
@@ -364,20 +370,21 @@ def _unless_busy(
 ) -> Entry:
     """Return the entry, as unclear where the host may be the reason.
 
-    That is for a speed that was measured while it was busy, and for a timeout of a check that already took much of its limit
-    before, unless the host is known to have been quiet.
+    That is for a speed, and for a timeout of a check that already took much of its limit before, unless the host is known to
+    have been quiet.
     """
     evidence = next((piece for piece in item.evidence if piece.check == finding.check), None)
     if evidence is None or entry.change is not Change.WORSE:
         return entry
-    if finding.value is not None and measured_while_busy(evidence) and is_of_speed(finding, directions):
-        return replace(entry, change=Change.UNCLEAR, note=_BUSY)
+    quiet = measured_while_quiet(evidence)
+    if finding.value is not None and not quiet and is_of_speed(finding, directions):
+        return replace(entry, change=Change.UNCLEAR, note=_host(evidence))
     if evidence.status is not Status.TIMEOUT or finding.value is not None:
         return entry
     usual = subject.seconds.get(finding.check)
     if usual is not None and evidence.seconds > _HANG * max(usual, 1.0):
         return replace(entry, note=f"it took {rendering.duration(usual)} before: that is no busy host")
-    if evidence.host_load is not None and not measured_while_busy(evidence):
+    if quiet:
         return replace(entry, note="the host was not busy")
     reason = rendering.reason(finding) or "it did not end"
     return replace(entry, change=Change.UNCLEAR, after=UNKNOWN, note=f"{reason}: a hang, or a busy host")

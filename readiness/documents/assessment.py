@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
 def _host_load_from_json(document: Mapping[str, Any] | None) -> HostLoad | None:
     if document is None:
         return None
-    return HostLoad(*(document.get(name) for name in ("others", "stolen", "waited")))
+    return HostLoad(**{one.name: document.get(one.name) for one in fields(HostLoad)})
 
 
 def _cause_of(document: Mapping[str, Any]) -> Cause | None:

@@ -56,7 +56,9 @@ def _host_load(worker: Worker) -> HostLoad | None:
         waited = round(min(worker.waited_s / worker.seconds, 1.0), 4)
     if shares is None and waited is None:
         return None
-    return HostLoad(None if shares is None else shares.others, None if shares is None else shares.stolen, waited)
+    if shares is None:
+        return HostLoad(waited=waited)
+    return HostLoad(shares.others, shares.stolen, waited, shares.elsewhere, shares.peak)
 
 
 def is_from_outside(worker: Worker) -> bool:

@@ -189,6 +189,8 @@ class WorkerPool:
             self._forkserver.resume()
             self._check_memory()
             self._check_disk()
+            if self.workers:
+                self._cpu_times.tick()
         for worker in self.workers.values():
             if worker.ended:
                 continue
