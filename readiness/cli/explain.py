@@ -12,7 +12,7 @@ import typer
 
 from readiness.cli import common, completion
 from readiness.cli.check_folders import add_checks
-from readiness.datamodel import Action, Use
+from readiness.datamodel import Action, Level, Use
 from readiness.errors import ReadinessError, UsageError
 from readiness.rendering import clean, message
 
@@ -53,12 +53,12 @@ def explain(
     if profile is None and (name in profiles.names() or name.endswith(".toml")):
         parts.append(_profile(profiles.load(name, found), profiles.file_of(name)))
     if profile is not None or not parts:
-        last_profile, last = _last_run()
+        last_profile, last, lacking = _last_run()
         requirement = _required(name, profile, last_profile if any(True for _ in _findings(last, name)) else None, found)
         if requirement is not None:
             parts.append("\n".join(_whole(*requirement, found)))
         if requirement is not None or any(True for _ in _findings(last, name)):
-            parts.append("\n".join(_measured(name, last, None if requirement is None else requirement[0])))
+            parts.append("\n".join(_measured(name, last or lacking, None if requirement is None else requirement[0])))
     if not parts:
         raise _unknown(name, profile, found)
     common.put("\n\n".join(parts))
@@ -119,17 +119,19 @@ def _whole(requirement: Requirement, profile: Profile, others: list[str], found:
         yield f"  other profiles define it differently: {names}; `--profile {others[0]}` explains that one"
 
 
-def _last_run() -> tuple[str | None, Assessment | None]:
-    """Return the profile of the last run and its assessment; None where there is none or it cannot be read."""
+def _last_run() -> tuple[str | None, Assessment | None, str]:
+    """Return the profile of the last run and its assessment; without one, None and why there is none."""
     from readiness.documents import assessment
-    from readiness.engine.run_store import latest_run, profile_of_run
+    from readiness.engine.run_store import NoLastRunError, latest_run, profile_of_run
 
     try:
         folder, _ = latest_run("", "")
         found = assessment.read(folder / "assessment.json")
-    except ReadinessError:
-        return None, None
-    return profile_of_run(folder) or found.profile_name, found
+    except NoLastRunError:
+        return None, None, "No run is saved on this machine: this requirement was not measured."
+    except ReadinessError as problem:
+        return None, None, f"The last run cannot be read, so what it measured is not known: {clean(problem.what, 300)}."
+    return profile_of_run(folder) or found.profile_name, found, ""
 
 
 def _findings(assessment: Assessment | None, id: str) -> Iterator[tuple[str, Finding]]:
@@ -139,12 +141,15 @@ def _findings(assessment: Assessment | None, id: str) -> Iterator[tuple[str, Fin
                 yield item.facts.id, finding
 
 
-def _measured(id: str, last: Assessment | None, known: Requirement | None) -> Iterator[str]:
-    """Describe a requirement's findings in the last run; also its definition there where it is not that of `known`."""
+def _measured(id: str, last: Assessment | str, known: Requirement | None) -> Iterator[str]:
+    """Describe a requirement's findings in the last run, or say why there are none.
+
+    Also its definition there where it is not that of `known`.
+    """
     from readiness.rendering import measured, names, wrap
 
-    if last is None:
-        yield "No run is saved on this machine: this requirement was not measured."
+    if isinstance(last, str):
+        yield last
         return
     by_outcome: dict[tuple[str, str], dict[str, list[str]]] = {}
     first = None
@@ -198,6 +203,10 @@ def _profile(profile: Profile, own: Path) -> str:
     lines = [clean(profile.name), clean(profile.title), ""]
     if profile.description:
         lines += [textwrap.fill(clean(" ".join(profile.description.split())), _WIDTH), ""]
+    musts = [item for item in profile.requirements if Level.MUST in (item.level, item.level_of_several)]
+    for use in profile.uses:
+        if not any(use in item.uses for item in musts):
+            lines += [f"no must for {use}: its verdict will be UNDETERMINED; give it one, or leave {use} out of `uses`", ""]
     by_file: dict[str, list[Requirement]] = {}
     for requirement in sorted(profile.requirements, key=lambda item: (item.check, item.id)):
         by_file.setdefault((requirement.place or "").rpartition(":")[0], []).append(requirement)

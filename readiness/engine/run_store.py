@@ -118,12 +118,16 @@ def last_run(place: str, remedy: str) -> Path:
     return _run_in(_FINISHED, place, remedy)
 
 
+class NoLastRunError(UsageError):
+    """No run was kept yet, or what names the last one is gone."""
+
+
 def _run_in(name: str, place: str, remedy: str) -> Path:
     try:
         last = Path(os.fsdecode(files.read_bytes(folder() / name, largest_bytes=_LONGEST_PATH_BYTES, own=True)))
         there = (last / "assessment.json").is_file()
     except (BadFileError, OSError, ValueError):  # ValueError: a NUL in the path
-        raise UsageError("there is no last run", place=place, remedy=remedy) from None
+        raise NoLastRunError("there is no last run", place=place, remedy=remedy) from None
     if not there:
         raise UsageError(f"the last run no longer exists ({last})", place=place, remedy=remedy)
     try:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from readiness.causes import Cause, SkipCause, StopCause
 from readiness.datamodel import (
     AcceleratorAssessment,
     AcceleratorFacts,
@@ -201,7 +202,8 @@ def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | Non
         return None
     if evidence is None or evidence.attempts == 0:
         # A check that did not run has no meaningful labels: its requirements share one remedy in a report.
-        return Remedy(f"Run {requirement.check}.", Action.GATHER_EVIDENCE)
+        cause = None if evidence is None else evidence.cause
+        return Remedy(_REMEDIES.get(cause, f"Run {requirement.check}."), Action.GATHER_EVIDENCE)
     if evidence.status is Status.MEASURED:
         there = any(_fits(measurement, requirement) for measurement in evidence.measurements)
         where = f" on a system with {_labels(requirement)}" if requirement.where and not there else " again" if there else ""
@@ -209,6 +211,15 @@ def _remedy(requirement: Requirement, outcome: Outcome, evidence: Evidence | Non
     if evidence.status is Status.ERROR:
         return Remedy("Read its log in the JSON assessment, fix the cause, and run it again with -k.", Action.RETRY)
     return Remedy("Provide what is missing, or accept that this stays unknown.", Action.GATHER_EVIDENCE)
+
+
+#: What settles a requirement whose check did not run, where running it again as before would not.
+_REMEDIES: dict[Cause | None, str] = {
+    SkipCause.WITHIN: "Give the run more time: a longer --within, or none.",
+    StopCause.TIME_UP: "Give the run more time: a longer --within, or none.",
+    SkipCause.SOAK: "Run again with --soak TIME.",
+    SkipCause.UNUSABLE: "Mend what the reason names, so that the device can be used, and run again.",
+}
 
 
 def _absence(requirement: Requirement, evidence: Evidence) -> str:

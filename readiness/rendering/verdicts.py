@@ -41,7 +41,7 @@ def worst(assessment: Assessment) -> dict[Use, tuple[AcceleratorAssessment, Verd
 
 
 def outcome_counts(verdict: Verdict) -> str:
-    """Return `2 blockers, 1 limit, 3 unknown`, or `no blockers`."""
+    """Return `2 blockers, 1 limit, 3 unknown`, or `no blockers`; `no must applies` where this is why nothing is decided."""
     parts = [
         f"{len(ids)} {word}{'s' if plural and len(ids) != 1 else ''}"
         for ids, word, plural in (
@@ -50,6 +50,6 @@ def outcome_counts(verdict: Verdict) -> str:
         )
         if ids
     ]  # fmt: skip
-    if parts:
-        return ", ".join(parts)
-    return "no blockers" if verdict.decision is Decision.READY else "nothing was judged"
+    if verdict.decision is Decision.UNDETERMINED and not verdict.unknown:
+        parts.append("no must applies")
+    return ", ".join(parts) or "no blockers"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def test_work_of_the_cpus_that_the_run_may_not_use_is_a_share_of_these() -> None
 
 def test_a_burst_of_a_second_is_the_peak_of_a_long_check(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(cpu_times.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     taken = 0.0
     monkeypatch.setattr(cpu_times, "read", lambda: CpuTimes(now, 2, taken, 0.0, 0.0))
     history = History()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from readiness.causes import SkipCause
 from readiness.datamodel import (
     AcceleratorFacts,
     Basis,
@@ -344,6 +345,23 @@ def test_the_remedy_names_labels_only_where_the_check_ran_without_them() -> None
         (finding,) = judge(profile, FACTS, evidence).findings
         assert finding.remedy is not None
         assert finding.remedy.text == text
+
+
+@pytest.mark.parametrize(
+    ("cause", "text"),
+    [
+        (SkipCause.WITHIN, "Give the run more time: a longer --within, or none."),
+        (SkipCause.SOAK, "Run again with --soak TIME."),
+        (SkipCause.UNUSABLE, "Mend what the reason names, so that the device can be used, and run again."),
+        (SkipCause.EXPRESSION, "Run a.one."),
+    ],
+)
+def test_the_remedy_of_what_did_not_run_fits_the_cause(cause: SkipCause, text: str) -> None:
+    requirement = Requirement("r", (Use.TRAINING,), "a.one", "m", Limit(Operator.AT_MOST, 1.0))
+    left_out = Evidence("a.one", Status.SKIPPED, reason="it did not run", attempts=0, cause=cause)
+    (finding,) = judge(Profile("p", "P", (Use.TRAINING,), (requirement,)), FACTS, [left_out]).findings
+    assert finding.remedy is not None
+    assert finding.remedy.text == text
 
 
 def test_partial_credit_is_linear_and_belongs_to_a_failure() -> None:
