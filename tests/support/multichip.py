@@ -29,10 +29,13 @@ def machine(*defects: Defect, chips: int) -> Chip:
 Simulated = Callable[..., Evidence]
 
 
-def on_simulated_chips(check: str, simulated: Chip, seed: int = 7, **settings: Any) -> Evidence:
-    """The evidence of a check on a simulated machine."""
+def on_simulated_chips(
+    check: str, simulated: Chip, seed: int = 7, *, prepare: Callable[[], object] = lambda: None, **settings: Any
+) -> Evidence:
+    """The evidence of a check on a simulated machine; its process is prepared before (what is patched here is not there)."""
 
     def run() -> Any:
+        prepare()
         from readiness import accelerators
         from readiness.accelerators.sim import facts
         from tests.support import run_check

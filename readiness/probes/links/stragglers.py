@@ -58,7 +58,7 @@ def _while_exchanging(context: RankContext, best: dict[str, float]) -> Iterator[
     (arXiv 2605.17879). Only a product that began and ended before the sum did counts.
     """
     long_enough = (width for width in WIDTHS if best.get(str(width), 0.0) > LONG_ENOUGH_S)
-    width = str(int(max(context.exchange(float(next(long_enough, WIDTHS[-1]))))))
+    width = str(int(max(context.exchange(float(next(long_enough, max(map(int, best))))))))
     generator = context.accelerator.generator("links", "exchanging")
     left, right = (torch.randn(int(width), int(width), generator=generator).to(context.device) for _ in range(2))
     block = torch.ones(EXCHANGED_BYTES // 4).to(context.device)

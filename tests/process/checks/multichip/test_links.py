@@ -30,14 +30,16 @@ from tests.support.simulator import defect
 SMALL: dict[str, Any] = {"repeats": 120, "rounds": 4, "block_mib": 0.25, "most_mib": 0.25, "interruption_s": 1.0}
 #: Where sums are not what is looked at: too few to seem slower than at first, and be repeated, on a busy host.
 FEW_SUMS: dict[str, Any] = {"repeats": 12}
-#: How often a turn repeats a product, of its own accord.
-REPETITIONS = stragglers.REPETITIONS
+#: Ranks that work by themselves do so for a tenth of the time, and sum less meanwhile: it is half of most tests.
+FEW_PRODUCTS: dict[str, int] = {"REPETITIONS": 3, "EXCHANGED_BYTES": 2**20, "EXCHANGING_TURNS": 1}
+#: What they are of their own accord.
+ALL_PRODUCTS = {name: getattr(stragglers, name) for name in FEW_PRODUCTS}
 
 
 @pytest.fixture(autouse=True)
 def _few_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ranks that work by themselves do so for a tenth of the time: on a busy host in 24 turns each, half of most tests."""
-    monkeypatch.setattr(stragglers, "REPETITIONS", 3)
+    for name, few in FEW_PRODUCTS.items():
+        monkeypatch.setattr(stragglers, name, few)
 
 
 def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence:
@@ -74,7 +76,8 @@ def spoil(name: str, rank: int, when: Callable[[int, torch.Tensor], object], mon
 
 @pytest.mark.parametrize(("seed", "number"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)])
 def test_healthy_ranks_are_right_and_uninterrupted(seed: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stragglers, "REPETITIONS", REPETITIONS)
+    for name, usual in ALL_PRODUCTS.items():
+        monkeypatch.setattr(stragglers, name, usual)
     evidence = checked(chips(number, seed))
     where = {"ranks": str(max(number, 2)), "chips": "several" if number > 1 else "one", "world": "all"}
     assert value(evidence, "completed", **where) == 1
@@ -227,7 +230,8 @@ def test_a_rank_that_computes_slowly_is_named(number: int, monkeypatch: pytest.M
 
 def test_a_chip_that_takes_twice_as_long_is_named(on_simulated_chips: Simulated) -> None:
     slow = machine(defect("slow", "mm", severity=0.5, chip=[2]), chips=4)
-    evidence = on_simulated_chips("multichip.links", slow, **SMALL)
+    few = FEW_PRODUCTS
+    evidence = on_simulated_chips("multichip.links", slow, prepare=lambda: vars(stragglers).update(few), **SMALL)
     assert value(evidence, "straggler_share", load="alone") < 0.8
     reasons = about(evidence, "straggler_share", load="alone")
     assert reasons.startswith("rank 2 (sim:2): a product of width ")
