@@ -27,6 +27,8 @@ TITLES = (
     "Sign-off and witnesses",
     "Glossary",
 )
+#: So many redactions are listed on the page.
+_MOST_REDACTIONS = 1000
 _ROLES = ("buyer", "vendor", "operator of the test", "witness", "witness")
 _COUNTED = (Kind.PASSED, Kind.BLOCKER, Kind.LIMIT, Kind.UNKNOWN, Kind.WAIVED, Kind.INFORMATION, Kind.NOT_APPLICABLE)
 
@@ -64,7 +66,8 @@ def render(core: Core) -> str:
         ],
         redaction_rows=[
             (entry["what"], entry["placeholder"], entry["places"], ", ".join(entry["first"]))
-            for entry in values["redactions"]
+            for entry in values["redactions"][:_MOST_REDACTIONS]
         ],
+        redactions_left_out=max(len(values["redactions"]) - _MOST_REDACTIONS, 0),
         sign_rows=[(role, "", "", "", "") for role in _ROLES],
     )  # fmt: skip

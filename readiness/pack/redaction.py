@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -59,6 +59,13 @@ _NOBODY = frozenset({
 })  # fmt: skip
 #: Shorter values are words too often: they are taken out where they stand alone, and not looked for within texts.
 _SHORTEST_WORD = 3
+#: Words of a text, and all other characters one by one; and what may follow a host's name, or a short one of an accelerator.
+_TOKEN, _WORD = re.compile(r"[\w-]+|[^\w-]"), re.compile(r"[\w-]")
+_DOMAIN, _ACCELERATOR = re.compile(r"(?:\.[A-Za-z0-9-]+(?![\w-]))*"), re.compile(r"/[a-z]+:[0-9]")
+#: So many redactions are listed one by one.
+MOST_LISTED = 10_000
+#: So few values are looked for in a text first, before it is taken apart into words.
+_FEW_WORDS = 50
 
 #: Keys whose values are words of the tool or of the profile, and never those of a person or a place.
 _KEPT_KEYS = frozenset({
@@ -81,7 +88,7 @@ class Redaction:
         self.kept = frozenset(kept)
         self.found: dict[tuple[Secret, str], Redacted] = {}
         self._counts: dict[Secret, int] = {}
-        self._words: list[tuple[str, re.Pattern[str], Redacted]] = []
+        self._words = _Words(())
         self._labels: frozenset[str] = frozenset()
 
     def applied(self, name: str, document: Json) -> Json:
@@ -90,25 +97,23 @@ class Redaction:
             for secret, text in _named(path, value):
                 self._placeholder(secret, text)
         self._labels = frozenset(_demanded_labels(document))
-        self._words = [
-            (word, _pattern(secret, word), item)
-            for (secret, word), item in sorted(self.found.items(), key=lambda entry: -len(entry[0][1]))
-            if secret is not Secret.ADDRESSES
-        ]
+        self._words = _Words(
+            (secret, word, item) for (secret, word), item in self.found.items() if secret is not Secret.ADDRESSES
+        )
         redacted = self._walk(document, (), name)
         assert isinstance(redacted, dict)
         return redacted
 
     def listed(self) -> list[Json]:
-        """Return every secret that was removed, without its value."""
-        return [
-            {
-                "what": item.secret.value, "placeholder": item.placeholder, "places": len(item.places),
-                "first": item.places[:5],
-            }
-            for item in {id(item): item for item in self.found.values()}.values()
-            if item.places
-        ]
+        """Return every secret that was removed, without its value; of very many of a kind the last ones as one entry."""
+        items = [item for item in {id(item): item for item in self.found.values()}.values() if item.places]
+        listed = [_entry(item) for item in items[:MOST_LISTED]]
+        for secret in Secret:
+            if rest := [item for item in items[MOST_LISTED:] if item.secret is secret]:
+                last = f"{rest[0].placeholder} to {rest[-1].placeholder}, {len(rest)} values"
+                places = sum(len(item.places) for item in rest)
+                listed.append({**_entry(rest[0]), "placeholder": last, "places": places})
+        return listed
 
     def _placeholder(self, secret: Secret, value: str) -> Redacted | None:
         if secret in self.kept or value.strip().lower() in _NOBODY:
@@ -145,9 +150,7 @@ class Redaction:
         for secret, whole in _named(path, text):
             if whole == text and (known := self._placeholder(secret, text)) is not None:
                 return _note(known, path, name)
-        for word, pattern, item in self._words:
-            if word in text:
-                text = pattern.sub(partial(_replaced, item, path, name), text)
+        text = self._words.replaced(text, lambda item: _note(item, path, name))
         if Secret.ADDRESSES not in self.kept and not _VERSION_KEYS.search(_key(path)):
             if text.count(":") > 1 or text.count("-") > 4:
                 text = _IPV6.sub(partial(self._address, path, name), _MAC.sub(partial(self._address, path, name), text))
@@ -162,9 +165,10 @@ class Redaction:
         return _note(known, path, name)
 
 
-def _replaced(item: Redacted, path: Path, name: str, match: re.Match[str]) -> str:
-    start, end = match.start("word") - match.start(), match.end("word") - match.start()
-    return match[0][:start] + _note(item, path, name) + match[0][end:]
+def _entry(item: Redacted) -> Json:
+    return {
+        "what": item.secret.value, "placeholder": item.placeholder, "places": len(item.places), "first": item.places[:5],
+    }  # fmt: skip
 
 
 def _note(item: Redacted, path: Path, name: str) -> str:
@@ -183,17 +187,58 @@ def _key(path: Path) -> str:
     return next((step for step in reversed(path) if isinstance(step, str)), "")
 
 
-def _pattern(secret: Secret, word: str) -> re.Pattern[str]:
-    """Return a pattern that finds a value in text as a whole word; a short one only where it names an accelerator or a
-    path.
+class _Words:
+    """Values to find in texts as whole words, in one pass over a text however many they are.
+
+    They are looked up by their first word and their length; of several at one place the longest is found.
     """
-    escaped = re.escape(word)
-    if secret is Secret.USERS and len(word) <= _SHORTEST_WORD:
-        return re.compile(rf"(?:home|Users)[/\\](?P<word>{escaped})(?![\w-])")
-    if len(word) < _SHORTEST_WORD:
-        return re.compile(rf"(?<![\w.-])(?P<word>{escaped})(?=/[a-z]+:[0-9])")
-    domain = r"(?:\.[A-Za-z0-9-]+)*" if secret is Secret.HOSTS else ""
-    return re.compile(rf"(?<![\w-])(?P<word>{escaped}{domain})(?![\w-])")
+
+    def __init__(self, words: Iterable[tuple[Secret, str, Redacted]]) -> None:
+        self._known: dict[str, dict[int, dict[str, tuple[Secret, Redacted]]]] = {}
+        for secret, word, item in words:
+            first = _TOKEN.match(word)
+            if first is not None:
+                self._known.setdefault(first[0], {}).setdefault(len(word), {}).setdefault(word, (secret, item))
+        for first_word, lengths in self._known.items():
+            self._known[first_word] = dict(sorted(lengths.items(), reverse=True))
+
+    def replaced(self, text: str, placeholder: Callable[[Redacted], str]) -> str:
+        """Return the text with a placeholder for each of them."""
+        if len(self._known) < _FEW_WORDS and not any(first in text for first in self._known):
+            return text
+        pieces, done = [], 0
+        for token in _TOKEN.finditer(text):
+            lengths = self._known.get(token[0]) if token.start() >= done else None
+            if lengths is None or (found := _found(lengths, text, token.start())) is None:
+                continue
+            end, item = found
+            pieces += [text[done : token.start()], placeholder(item)]
+            done = end
+        return "".join([*pieces, text[done:]])
+
+
+def _found(
+    lengths: Mapping[int, Mapping[str, tuple[Secret, Redacted]]], text: str, start: int
+) -> tuple[int, Redacted] | None:
+    """Return the end of the longest value that begins here and is a whole word, and what stands for it."""
+    if start and _WORD.match(text[start - 1]):
+        return None
+    for length, words in lengths.items():
+        known = words.get(text[start : start + length])
+        if known is None or _WORD.match(text, start + length):
+            continue
+        secret, item = known
+        end = start + length
+        if secret is Secret.USERS and length <= _SHORTEST_WORD:
+            if not text[max(start - 6, 0) : start - 1].endswith(("home", "Users")) or text[start - 1] not in "/\\":
+                continue
+        elif length < _SHORTEST_WORD:
+            if (start and text[start - 1] == ".") or not _ACCELERATOR.match(text, end):
+                continue
+        elif secret is Secret.HOSTS and (domain := _DOMAIN.match(text, end)) is not None:
+            end = domain.end()
+        return end, item
+    return None
 
 
 def _is_of_nobody(text: str) -> bool:

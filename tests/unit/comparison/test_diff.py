@@ -30,6 +30,8 @@ DIRECTIONS = measures.directions(checks()) | {
     ("family.topic", "speed"): Better.HIGHER, ("family.topic", "error"): Better.LOWER, ("family.topic", "covered"): Better.HIGHER,
     ("family.topic", "wait"): Better.LOWER,
 }  # fmt: skip
+#: What a quiet host did beside a check.
+QUIET = HostLoad(0.02, 0.0, 0.01, 0.03, 0.1)
 PROFILE = """
 schema = "readiness.profile/1"
 name = "ours"
@@ -75,7 +77,7 @@ def run(
     waivers: Sequence[Waiver] = (),
     lost: bool = True,
     seconds: float = 5.0,
-    host_load: HostLoad | None = HostLoad(0.02, 0.0, 0.01, 0.03, 0.1),
+    host_load: HostLoad | None = QUIET,
     **changes: Any,
 ) -> Assessment:
     """A whole run of one or more chips; `number` tells runs apart."""
@@ -457,7 +459,7 @@ def test_a_difference_as_json_fits_its_schema(profile: Profile) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- busy hosts
 
-BUSY, QUIET = HostLoad(0.4, 0.0, 0.1, 0.0), HostLoad(0.02, 0.0, 0.01, 0.03, 0.1)
+BUSY = HostLoad(0.4, 0.0, 0.1, 0.0)
 #: Hosts that may have slowed what was measured on them although no process had to wait, and hosts of which nothing is known.
 BUSY_BESIDE = (
     replace(QUIET, elsewhere=0.6), replace(QUIET, stolen=0.3), replace(QUIET, peak=0.7), replace(QUIET, waited=0.3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from readiness.datamodel import Assessment, Joined, Measurement
 from readiness.documents import assessment as documents
 from readiness.judging.rejudge import rejudge
-from readiness.pack import build
+from readiness.pack import build, redaction
 from readiness.pack.redaction import Redaction, Secret, kinds_of
 from tests.support import packs, saved
 
@@ -167,3 +168,37 @@ def test_a_pack_holds_the_redacted_file_and_the_digest_of_the_other(tmp_path: Pa
     entry = core.pack["assessments"][0]
     assert entry["sha256_before_redaction"] != entry["sha256"]
     assert core.pack["kept"] == []
+
+
+def test_any_number_of_values_is_taken_out_in_one_pass_and_the_list_of_them_stays_short() -> None:
+    """A log can name a hundred thousand people and addresses; each was a pattern of its own, searched in every text."""
+    count = 2 * redaction.MOST_LISTED
+    named = " ".join(f"/home/u{number}-x" for number in range(count))
+    again = " ".join(f"u{number}-x 10.{number >> 16}.{number >> 8 & 255}.{number & 255}" for number in range(count))
+    made = Redaction()
+    document = made.applied("a", {"rows": [{"log": named}, {"log": again}, {"log": "u7-x and u77-x-y"}]})
+    text = json.dumps(document)
+    assert not re.search(r"u[0-9]+-x[ \"]|10\.[0-9]+\.", text)
+    assert "u77-x-y" in text  # another word
+    listed = made.listed()
+    assert len(listed) == redaction.MOST_LISTED + 2
+    assert [entry["places"] for entry in listed if entry["what"] == "users"][-1] == 2 * (count - redaction.MOST_LISTED)
+    assert listed[-1]["placeholder"] == f"user-10001 to user-{count}, {redaction.MOST_LISTED} values"
+    assert sum(entry["what"] == "addresses" for entry in listed) == 1
+
+
+def test_the_longest_value_is_found_and_parts_of_words_are_not() -> None:
+    host, serial, short = "node-1", "node-1 rear (2)", "n1"
+    made = Redaction()
+    texts = [
+        "node-1", "node-1.example.com.", "node-1 rear (2)!", "node-1 rear (2)x", "node-10 anode-1", "n1/cuda:0 n1", "(node-1)",
+        "/home/bo/x bo", "x#77 #77",
+    ]
+    document = made.applied("a", {
+        "accelerators": [{"id": "n1/cuda:0", "serial": serial}], "host": {"name": host}, "rows": [{"board_serial": "#77"}, *({"text": text} for text in texts)],
+    })  # fmt: skip
+    assert short not in json.dumps(document["accelerators"])
+    assert [row["text"] for row in document["rows"][1:]] == [
+        "host-2", "host-2.", "serial-1!", "host-2 rear (2)x", "node-10 anode-1", "host-1/cuda:0 n1", "(host-2)",
+        "/home/user-1/x bo", "x#77 serial-2",
+    ]  # fmt: skip
