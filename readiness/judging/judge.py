@@ -65,10 +65,16 @@ def judge(
     kept = tuple(sorted(evidence, key=lambda item: item.check))
     by_check = {item.check: item for item in kept}
     requested = _requested_uses(profile, uses)
+    ordered = sorted(profile.requirements, key=lambda requirement: requirement.id)
+    found = {  # the same for each use
+        requirement.id: _find(requirement, requested[0], facts, by_check.get(requirement.check), chips)
+        for requirement in ordered
+        if any(use in requirement.uses for use in requested)
+    }
     findings = tuple(
-        _waive(_find(requirement, use, facts, by_check.get(requirement.check), chips), facts, waivers, today)
+        _waive(replace(found[requirement.id], use=use), facts, waivers, today)
         for use in requested
-        for requirement in sorted(profile.requirements, key=lambda requirement: requirement.id)
+        for requirement in ordered
         if use in requirement.uses
     )
     assert len(findings) == declared(profile, uses), "declared and emitted findings differ"
