@@ -12,6 +12,7 @@ from readiness.cli import (
     explain,
     fit,
     fleet,
+    fleet_links,
     judge,
     listing,
     pack,
@@ -47,6 +48,7 @@ app.command("fit")(fit.fit)
 app.command("rehearse")(rehearse.rehearse)
 app.command("schema")(schema.schema)
 app.command("trace")(trace.trace)
+fleet.app.command("links")(fleet_links.links)
 app.add_typer(fleet.app, name="fleet")
 
 

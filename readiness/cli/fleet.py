@@ -64,7 +64,7 @@ def merge(
     from readiness.fleet import merge as merging
     from readiness.fleet import store
 
-    expected = [] if expect is None else list(_expected(expect))
+    expected = [] if expect is None else list(expected_hosts(expect))
     paths = merging.found_files(places)
     if not paths and not expected:
         raise UsageError(
@@ -121,10 +121,10 @@ def run(
     from readiness.fleet.ray_engine import RayEngine
 
     arguments = list(options or ())
-    _refuse_options(arguments)
+    refuse_options(arguments)
     limit_s = common.seconds(limit, "--limit")
     wait_s = 0.0 if wait is None else common.seconds(wait, "--wait")
-    expected = [] if expect is None else list(_expected(expect))
+    expected = [] if expect is None else list(expected_hosts(expect))
     folder = coordinator.Folder(output, arguments)
     engine = RayEngine(address)
 
@@ -144,22 +144,25 @@ def run(
     database = output / "fleet.sqlite"
     connection = store.open_store(database, create=True)
     try:
-        store.expect(connection, list(_expected(output / "expected.txt")))
+        store.expect(connection, list(expected_hosts(output / "expected.txt")))
         merging.merge(connection, merging.found_files([output / "hosts"]))
     finally:
         connection.close()
     report(database, None, None, quiet, verbose, no_color)
 
 
-def _refuse_options(arguments: list[str]) -> None:
-    """Raises UsageError for options that `run` does not have, or that the fleet's run sets itself."""
+_OWN_OPTIONS = ("--resume", "-f", "--format", "-q", "--quiet")
+
+
+def refuse_options(arguments: list[str], own_options: tuple[str, ...] = _OWN_OPTIONS, command: str = "fleet run") -> None:
+    """Raises UsageError for options that `run` does not have, or that a fleet's command sets itself."""
     from typer.main import get_command
 
     from readiness.cli import run as run_command
 
-    for own in ("--resume", "-f", "--format", "-q", "--quiet"):
+    for own in own_options:
         if any(argument.partition("=")[0] == own for argument in arguments):
-            raise UsageError(f"{own} is set by `fleet run` itself", place="fleet run --", remedy="leave it out")
+            raise UsageError(f"{own} is set by `{command}` itself", place=f"{command} --", remedy="leave it out")
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     alone.command("run")(run_command.run)
     get_command(alone).make_context("run", [*arguments])  # it empties the list
@@ -270,7 +273,7 @@ def _exit_code(fleet: Fleet) -> Exit:
     return Exit.UNDETERMINED if Decision.UNDETERMINED in worst else Exit.READY
 
 
-def _expected(file: Path) -> Iterator[Expected]:
+def expected_hosts(file: Path) -> Iterator[Expected]:
     from readiness.documents import files
     from readiness.fleet.store import Expected
     from readiness.host.identity import host_name

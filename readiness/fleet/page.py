@@ -8,6 +8,8 @@ from typing import Any
 
 from readiness.datamodel import Decision, Use
 from readiness.fleet import reports
+from readiness.fleet.links import reports as link_reports
+from readiness.fleet.links import summary
 from readiness.fleet.picture import Distribution, Fleet, Host, Oddity
 from readiness.rendering import charts, html
 
@@ -42,6 +44,7 @@ def render(fleet: Fleet, version: str) -> str:
         broken=[[path, problem] for path, problem in list(fleet.broken.items())[:_MOST_ROWS]],
         more_broken=max(len(fleet.broken) - _MOST_ROWS, 0),
         set_aside=[[one.host, one.state, one.reason] for one in fleet.set_aside[:_MOST_ROWS]],
+        between=None if fleet.between is None else _between(fleet.between),
         footnote=reports.footnote(fleet),
         foot=f"readiness {version}",
     )  # fmt: skip
@@ -58,6 +61,30 @@ def _use(fleet: Fleet, use: Use) -> dict[str, Any]:
             for decision in _ORDER
         ],
     }  # fmt: skip
+
+
+def _between(between: summary.Between) -> dict[str, Any]:
+    heads, rows = link_reports.matrix(between)
+    found = list(summary.sentences(between))
+    return {
+        "short": summary.in_short(between), "sentences": found[:_MOST_ROWS], "more": max(len(found) - _MOST_ROWS, 0),
+        "heads": heads, "rows": rows,
+        "rounds": [
+            [one.number, ", ".join(one.purposes), one.trials, one.good, one.bad, one.unknown + one.waiting]
+            for one in between.rounds
+        ],
+        "distribution": _rates(between),
+    }  # fmt: skip
+
+
+def _rates(between: summary.Between) -> charts.BarChart | None:
+    """Return the rates of all pairs as a histogram; bins with bad pairs are marked."""
+    pairs = [one for one in between.trials if len(one.hosts) == 2 and one.gbps is not None]
+    values = tuple(sorted(one.gbps for one in pairs if one.gbps is not None))
+    odd = tuple(one.gbps for one in pairs if one.gbps is not None and one.outcome == "bad")
+    if len(values) < 2:
+        return None
+    return _histogram(Distribution("rate between two hosts", "pairs", "GB/s", values, odd))
 
 
 def _map(fleet: Fleet) -> Iterator[tuple[str, list[charts.Cell]]]:

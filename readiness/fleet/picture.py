@@ -18,6 +18,7 @@ from readiness.comparison.reference import Directions
 from readiness.datamodel import Decision, Level, Outcome, Use
 from readiness.errors import UsageError, did_you_mean
 from readiness.fleet import outliers, store
+from readiness.fleet.links import summary
 from readiness.host.identity import host_name
 
 #: A value of a version or setting that more than half have is the fleet's, and a host with one that so few have is odd.
@@ -41,6 +42,8 @@ class Problem(StrEnum):
     FOREIGN = "a file of another name claims to be it"
     UNLISTED = "it has accelerators that could not be listed"
     SHARED_SERIAL = "another host has an accelerator of the same serial number"
+    FAILS_WITH_OTHERS = "it fails with the hosts that it was tried with"
+    UNTRIED_WITH_OTHERS = "it could not be tried with other hosts"
 
 
 #: With these a verdict says less than it seems: it may be another machine's, or only of some accelerators.
@@ -138,6 +141,7 @@ class Fleet:
     looked_at: int
     set_aside: tuple[store.Expected, ...] = ()
     other_profiles: Mapping[str, int] = field(default_factory=dict)
+    between: summary.Between | None = None
 
     def of(self, use: Use, decision: Decision) -> list[Host]:
         """The hosts with this verdict."""
@@ -158,6 +162,8 @@ def read(connection: sqlite3.Connection, directions: Directions, profile: str | 
     hosts = [_host(connection, choice, uses) for choice in chosen.values()]
     hosts += _without_run(connection, chosen, expected, uses)
     hosts = _with_shared_serials(chosen, hosts, serials)
+    between = summary.read(connection)
+    hosts = hosts if between is None else [_with_trials(host, between) for host in hosts]
     runs = {choice.run: choice.host for choice in chosen.values()}
     odd, distributions, looked_at = _odd_values(connection, runs, directions)
     drift, splits = _drift(connection, runs)
@@ -168,7 +174,7 @@ def read(connection: sqlite3.Connection, directions: Directions, profile: str | 
         unchecked=connection.execute("SELECT count(*) FROM run WHERE checked = 0").fetchone()[0],
         uniform_groups=tuple(_uniform_groups(connection, hosts)), distributions=tuple(distributions), looked_at=looked_at,
         set_aside=tuple(one for one in expected.values() if one.state not in ("expected", "failed")),
-        other_profiles=others,
+        other_profiles=others, between=between,
     )  # fmt: skip
 
 
@@ -356,6 +362,22 @@ def _with_shared_serials(
         if host.name in shared else host
         for host in hosts
     ]  # fmt: skip
+
+
+def _with_trials(host: Host, between: summary.Between) -> Host:
+    """Return a host with what its trials with others say: one that fails with them does not train with them."""
+    found = between.conclusion
+    if host.name in found.blamed:
+        problem, instead = Problem.FAILS_WITH_OTHERS, Decision.NOT_READY
+    elif host.name in found.unknown_hosts:
+        problem, instead = Problem.UNTRIED_WITH_OTHERS, Decision.UNDETERMINED
+    else:
+        return host
+    decisions = {
+        use: instead if use is Use.TRAINING and decision is Decision.READY else decision
+        for use, decision in host.decisions.items()
+    }
+    return replace(host, decisions=decisions, problems=(*host.problems, (problem, "")))
 
 
 # ---------------------------------------------------------------------------------------------------------- odd values

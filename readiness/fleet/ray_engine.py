@@ -35,7 +35,7 @@ class RayEngine:
             ray: Any = importlib.import_module("ray")
         except ImportError:
             raise UsageError(
-                "a fleet's run needs Ray, which is not installed", place="fleet run",
+                "a fleet's run needs Ray, which is not installed", place="fleet",
                 remedy="install readiness with the extra fleet: pip install 'readiness[fleet]'",
             ) from None  # fmt: skip
         self._ray: Any = ray

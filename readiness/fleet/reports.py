@@ -9,6 +9,7 @@ from typing import Any
 
 from readiness import rendering
 from readiness.datamodel import Decision, Outcome, Use
+from readiness.fleet.links import reports as link_reports
 from readiness.fleet.outliers import FALSE_ALARMS
 from readiness.fleet.picture import Fleet, Host, Oddity
 from readiness.rendering import Paint, clean, wrap
@@ -78,6 +79,9 @@ def _lines(fleet: Fleet, paint: Paint, width: int, most: int | None) -> Iterator
         if len(why) > _MOST_REASONS:
             yield f"    - and {len(why) - _MOST_REASONS} more"
     yield from _rest(len(poor), most)
+    if fleet.between is not None:
+        yield ""
+        yield from link_reports.lines(fleet.between, paint, width, most)
     title = f"ODD VALUES, AGAINST ACCELERATORS OF THE SAME MODEL ({len(fleet.odd)})"
     yield from _heading(title, fleet.odd, paint)
     yield from _odd_values(fleet.odd, width, most)
@@ -185,6 +189,7 @@ def as_json(fleet: Fleet, version: str) -> dict[str, Any]:
         "false_alarms_expected": FALSE_ALARMS,
         "runs_not_derived_again": fleet.unchecked,
         "other_profiles": dict(fleet.other_profiles),
+        "between_hosts": None if fleet.between is None else link_reports.as_json(fleet.between),
     }  # fmt: skip
 
 
@@ -236,7 +241,15 @@ def openmetrics(fleet: Fleet, version: str) -> str:
         for use, decision in host.decisions.items():
             verdict.add(codes[decision], host=host.name, use=use.value)
             score.add(host.scores[use], host=host.name, use=use.value)
-    return metrics_text([info, hosts, verdict, score, reported, odd, broken])
+    families = [info, hosts, verdict, score, reported, odd, broken]
+    if fleet.between is not None:
+        pairs = Family("readiness_fleet_pairs", "How many pairs of hosts came out so.")
+        for outcome, count in (
+            ("good", fleet.between.pairs_good), ("bad", fleet.between.pairs_bad), ("unknown", fleet.between.pairs_untried),
+        ):  # fmt: skip
+            pairs.add(count, outcome=outcome)
+        families.append(pairs)
+    return metrics_text(families)
 
 
 def ready_list(fleet: Fleet, use: Use) -> str:

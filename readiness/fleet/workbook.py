@@ -30,6 +30,14 @@ def render(fleet: Fleet, version: str) -> bytes:
         rows = ([one.host, one.accelerator, one.what, one.value, one.share, one.usual] for one in found)
         sheets.table(name, oddities, [26, 14, 70, 24, 14, 50], rows)
     sheets.table("Files", ["file", "problem"], [70, 90], ([path, problem] for path, problem in fleet.broken.items()))
+    if fleet.between is not None:
+        heads = ["round", "what for", "hosts", "outcome", "GB/s", "latency us", "tail ratio", "why"]
+        rows = (
+            [one.round, one.purpose.value, ", ".join(one.hosts), one.outcome.value, one.gbps, one.latency_us, one.tail_ratio,
+             "; ".join(one.reasons)]
+            for one in fleet.between.trials
+        )  # fmt: skip
+        sheets.table("Between", heads, [8, 34, 50, 10, 10, 12, 10, 90], rows)
     notes = [[f"{use}: {reports.counts(fleet, use)}"] for use in fleet.uses]
     sheets.table("Notes", ["note"], [140], [*notes, *([text] for text in fleet.splits), [reports.footnote(fleet)]])
     book.close()

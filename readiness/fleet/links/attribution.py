@@ -109,7 +109,7 @@ def screening(plan: Plan) -> list[list[Trial]]:
     Few hosts are all paired with each other; of many, so many rounds of the tournament are drawn.
     """
     order = list(plan.hosts)
-    chance = random.Random(f"{plan.seed} {len(order)}")
+    chance = random.Random(f"{plan.seed} {len(order)}")  # noqa: S311 - an order that repeats, no secret
     chance.shuffle(order)
     if len(order) % 2:
         order.append("")
@@ -212,9 +212,9 @@ class _State:
         self.parts = sorted(parts.values(), key=lambda part: (-len(part), part[0]))
         self.part_of = {host: number for number, part in enumerate(self.parts) for host in part}
         for pair in self.tries:
-            one, other = sorted(self.part_of[host] for host in pair)
-            if one != other:
-                self.between.setdefault((one, other), []).append(pair)
+            larger, smaller = sorted(self.part_of[host] for host in pair)
+            if larger != smaller:
+                self.between.setdefault((larger, smaller), []).append(pair)
 
     # --------------------------------------------------------------------------------------------------- pairs
 
@@ -331,7 +331,7 @@ class _State:
         return found
 
     def _smaller(self, group: tuple[str, ...], tried: Mapping[tuple[str, ...], _Tries]) -> list[tuple[str, ...]]:
-        """Return the smaller groups that say where a bad group fails: its halves, or, where these are good, halves of both."""
+        """Return the smaller groups that say where a bad group fails: its halves; where these are good, halves of both."""
         one, other = _halves(group)
         if any(self._outcome(half, tried) is not Outcome.GOOD for half in (one, other)):
             return [half for half in (one, other) if len(half) > 1]
@@ -435,7 +435,8 @@ class _State:
         return Conclusion(
             bad_hosts=tuple(sorted(bad)), unsteady_hosts=tuple(sorted(unsteady)), bad_links=tuple(links),
             unsteady_links=tuple(now_and_then), unresolved_pairs=tuple(open_pairs),
-            divided=tuple(divided) if len(divided) > 1 else (), unconnected=tuple(unconnected), unknown_hosts=tuple(sorted(unknown)),
+            divided=tuple(divided) if len(divided) > 1 else (), unconnected=tuple(unconnected),
+            unknown_hosts=tuple(sorted(unknown)),
             cleared=tuple(sorted(host for part in self.parts if len(part) > 1 for host in part if host not in blamed)),
         )  # fmt: skip
 
