@@ -30,8 +30,31 @@ from tests.system.hosts import wire
 
 HOSTS = 4
 ADDRESSES = tuple(f"10.203.0.{number + 1}" for number in range(HOSTS))
-#: Short runs: what is spoilt here shows in a second.
-OPTIONS = ("--profile", "general", "--use", "training", "-d", "cpu", "-k", "multichip.links or multichip.bandwidth")
+#: One check with little of everything: what is spoilt here shows in a second. The limits are those of `general`.
+PROFILE = """
+schema = "readiness.profile/1"
+name = "links"
+title = "Two hosts over a network"
+uses = ["training"]
+
+[settings."multichip.bandwidth"]
+bytes = [8, 65536]
+samples = 3
+block_mib = 0.25
+most_mib = 1.0
+tail_calls = 150
+budget_s = 2.0
+
+[[group]]
+check = "multichip.bandwidth"
+level = "must"
+where = { world = "all" }
+require = [
+  { id = "bandwidth-complete", measure = "completed", equals = 1 },
+  { id = "bandwidth-right", measure = "wrong_results", at_most = 0 },
+  { id = "collectives-without-tail", measure = "tail_ratio", where = { host = "excluded" }, at_most = 30 },
+]
+"""
 
 
 @dataclass(frozen=True)
@@ -133,6 +156,8 @@ def carry(namespaces: list[str], spoilt: Links, writer: int) -> None:
 def tried(name: str, folder: Path) -> bool:
     """Try a scenario; return whether the right things were named."""
     spoilt, expected = SCENARIOS[name]
+    (folder / "links.toml").write_text(PROFILE)
+    options = ("--profile", str(folder / "links.toml"), "-d", "cpu", "-k", "multichip.bandwidth")
     (folder / "hosts.txt").write_text("".join(f"{address}\n" for address in ADDRESSES))
     started = time.perf_counter()
     database = folder / "fleet.sqlite"
@@ -141,7 +166,7 @@ def tried(name: str, folder: Path) -> bool:
     with network(folder, spoilt):
         done = subprocess.run(
             [*own, "links", str(database), "--hosts", str(folder / "hosts.txt"), "--reach", reach, "--at-once", "1",
-             "--limit", "5m", "--", *OPTIONS], check=False,
+             "--limit", "5m", "--", *options], check=False,
         )  # fmt: skip
     report = subprocess.run([*own, "report", str(database), "-f", "json"], capture_output=True, text=True, check=False)
     between = json.loads(report.stdout)["between_hosts"]

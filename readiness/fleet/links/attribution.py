@@ -4,6 +4,7 @@ A trial is a pair or a group of hosts that worked together: good, bad, or unknow
 clears all its hosts and the links between them. Hosts that good pairs connect form a part of the fleet:
 
 - A host by itself is tried with hosts of every larger part, until one is good, or three are bad with each: it is named.
+  It must have led one of these, since only the host that leads a run says whether other work keeps it busy.
 - Two parts of several hosts between which every pair is bad are a division: the network between them, and no host, is named.
 - A pair that is bad while both its hosts belong to one part is tried again, until it was bad three times (the link is
   named) or good three times (it failed now and then, which is listed).
@@ -121,7 +122,8 @@ def screening(plan: Plan) -> list[list[Trial]]:
     for number in rounds:
         ring = [order[0], *(order[1 + (place + number) % (count - 1)] for place in range(count - 1))]
         pairs = [(ring[place], ring[count - 1 - place]) for place in range(count // 2)]
-        made.append([Trial(_sorted(pair), Purpose.SCREENING) for pair in pairs if all(pair)])
+        led = [pair if (number + place) % 2 else pair[::-1] for place, pair in enumerate(pairs)]
+        made.append([Trial(pair, Purpose.SCREENING) for pair in led if all(pair)])
     return made
 
 
@@ -170,6 +172,10 @@ class _Tries:
     bad: int = 0
     unknown: int = 0
 
+    def count(self, outcome: Outcome) -> None:
+        """Add a trial."""
+        setattr(self, outcome.value, getattr(self, outcome.value) + 1)
+
 
 @dataclass(slots=True)
 class _State:
@@ -182,12 +188,13 @@ class _State:
     parts: list[list[str]] = field(default_factory=list)
     part_of: dict[str, int] = field(default_factory=dict)
     between: dict[tuple[int, int], list[_Pair]] = field(default_factory=dict)
+    led: dict[str, _Tries] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for result in self.results:
             if len(result.trial.hosts) == 2:
-                tries = self.tries.setdefault(frozenset(result.trial.hosts), _Tries())
-                setattr(tries, result.outcome.value, getattr(tries, result.outcome.value) + 1)
+                self.tries.setdefault(frozenset(result.trial.hosts), _Tries()).count(result.outcome)
+                self.led.setdefault(result.trial.hosts[0], _Tries()).count(result.outcome)
         for pair in self.tries:
             for host in pair:
                 self.partners.setdefault(host, []).append(pair)
@@ -229,6 +236,8 @@ class _State:
             for larger in settled:
                 if larger < number and self._missing(number, larger) > 0:
                     turn += self._add_untried(made, number, larger, turn)
+            if self._must_lead(number, settled):
+                turn += self._add_untried(made, number, settled[0], turn, again=True)
         for pair in self._chance_pairs(settled):
             made.add(_sorted(pair), Purpose.REPEAT)
         unsteady = self._unsteady_hosts()
@@ -268,14 +277,24 @@ class _State:
         """Return how many pairs of two parts must be bad before they count as divided."""
         return min(PROOFS, len(self.parts[number]) * len(self.parts[larger]))
 
-    def _add_untried(self, made: _Round, number: int, larger: int, turn: int) -> bool:
-        """Add a pair of two parts that was not tried yet; hosts of the larger part take turns."""
+    def _must_lead(self, number: int, settled: Sequence[int]) -> bool:
+        """Return whether a host by itself would be named, but has not led a trial that was bad yet."""
+        host = self.parts[number][0]
+        own = self.led.get(host, _Tries())
+        is_alone = len(self.parts[number]) == 1 and bool(settled)
+        return is_alone and not own.bad and own.unknown < _MOST_UNKNOWN and self._is_divided(number, settled)
+
+    def _is_divided(self, number: int, settled: Sequence[int]) -> bool:
+        return all(self._bad_between(number, one) >= self._proofs(number, one) for one in settled if one < number)
+
+    def _add_untried(self, made: _Round, number: int, larger: int, turn: int, *, again: bool = False) -> bool:
+        """Add a pair of two parts that was not tried yet, unless `again`; hosts of the larger part take turns."""
         tried = self.between.get((larger, number), [])
         candidates = self.parts[larger]
         for host in self.parts[number]:
             for step in range(len(candidates)):
                 pair = (host, candidates[(turn + step) % len(candidates)])
-                if frozenset(pair) not in tried and made.add(_sorted(pair), Purpose.SUSPECT):
+                if (again or frozenset(pair) not in tried) and made.add(pair, Purpose.SUSPECT):
                     return True
         return False
 
@@ -326,8 +345,7 @@ class _State:
         found: dict[tuple[str, ...], _Tries] = {}
         for result in self.results:
             if len(result.trial.hosts) > 2:
-                tries = found.setdefault(result.trial.hosts, _Tries())
-                setattr(tries, result.outcome.value, getattr(tries, result.outcome.value) + 1)
+                found.setdefault(result.trial.hosts, _Tries()).count(result.outcome)
         return found
 
     def _smaller(self, group: tuple[str, ...], tried: Mapping[tuple[str, ...], _Tries]) -> list[tuple[str, ...]]:
@@ -405,13 +423,10 @@ class _State:
         divided: list[tuple[str, ...]] = []
         unconnected: list[tuple[str, ...]] = []
         for number, part in enumerate(self.parts):
-            proven = bool(large) and all(
-                self._bad_between(number, larger) >= self._proofs(number, larger)
-                for larger in large if larger < number
-            )  # fmt: skip
+            proven = bool(large) and self._is_divided(number, large)
             if len(part) > 1:
                 (divided if proven or not number else unconnected).append(tuple(part))
-            elif proven:
+            elif proven and self.led.get(part[0], _Tries()).bad:
                 bad += part
             else:
                 unknown += part

@@ -12,6 +12,7 @@ from typing import Any
 
 from readiness.datamodel import Assessment, Evidence, Level, Outcome, Status
 from readiness.fleet.links import attribution
+from readiness.judging.host_load import measured_while_busy
 
 #: What pairs are tried with, and what groups and all hosts are tried with beside it.
 PAIR_CHECKS = ("multichip.world", "multichip.collectives", "multichip.links", "multichip.bandwidth")
@@ -19,6 +20,8 @@ GROUP_CHECKS = (*PAIR_CHECKS, "multichip.integrity", "multichip.drills")
 #: A pair is slow below this share of the rate that a tenth of all pairs exceed, and beyond so many times the latency that
 #: a tenth stay below.
 SLOW_SHARE, LATE_FACTOR = 0.6, 5.0
+#: Other work on a host explains as much: two cores under a load of 15 gave rates that differ by 3.6 times.
+_BUSY_FACTOR = 10.0
 _FAMILY = "multichip."
 #: Shoulds that mean a link where a pair fails them; others are of one host, or of a host's load.
 _LINK_MEASURES = ("tail_ratio", "completed", "wrong_results", "wrong_elements", "rank_mismatches", "interruptions")
@@ -27,7 +30,10 @@ _LONGEST_FAULT = 300
 
 @dataclass(frozen=True, slots=True)
 class TrialEvidence:
-    """Evidence of one trial. `problem` says why it could not be tried; then nothing else is known."""
+    """Evidence of one trial. `problem` says why it could not be tried; then nothing else is known.
+
+    `busy` says that other work kept the host busy that leads it: its speeds say less.
+    """
 
     hosts: tuple[str, ...]
     problem: str = ""
@@ -35,6 +41,7 @@ class TrialEvidence:
     gbps: float | None = None
     latency_us: float | None = None
     tail_ratio: float | None = None
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +87,31 @@ def _judged(one: TrialEvidence, usual_gbps: float | None, usual_us: float | None
     if one.problem:
         return Judged(one, attribution.Outcome.UNKNOWN, (one.problem,))
     reasons = list(one.faults)
-    if len(one.hosts) == 2:
-        if one.gbps is None and not reasons:
-            return Judged(one, attribution.Outcome.UNKNOWN, ("no transfer between the two was measured",))
-        if one.gbps is not None and usual_gbps is not None and one.gbps < SLOW_SHARE * usual_gbps:
-            reasons.append(f"slow: {one.gbps:.3g} GB/s, where a tenth of all pairs reach {usual_gbps:.3g} GB/s")
-        if one.latency_us is not None and usual_us is not None and one.latency_us > LATE_FACTOR * usual_us:
-            reasons.append(f"late: {one.latency_us:.3g} us, where a tenth of all pairs take at most {usual_us:.3g} us")
-    return Judged(one, attribution.Outcome.BAD if reasons else attribution.Outcome.GOOD, tuple(reasons))
+    if len(one.hosts) != 2:
+        return Judged(one, attribution.Outcome.BAD if reasons else attribution.Outcome.GOOD, tuple(reasons))
+    if one.gbps is None and not reasons:
+        return Judged(one, attribution.Outcome.UNKNOWN, ("no transfer between the two was measured",))
+    slow = [*_slow(one.gbps, usual_gbps), *_late(one.latency_us, usual_us)]
+    reasons += [text for factor, text in slow if factor > (_BUSY_FACTOR if one.busy else 1.0)]
+    if reasons:
+        return Judged(one, attribution.Outcome.BAD, tuple(reasons))
+    if slow:
+        why = f"{slow[0][1]}, while other work kept {one.hosts[0]} busy"
+        return Judged(one, attribution.Outcome.UNKNOWN, (why,))
+    return Judged(one, attribution.Outcome.GOOD, ())
+
+
+def _slow(gbps: float | None, usual: float | None) -> Iterator[tuple[float, str]]:
+    """Yield how many times the allowed slowness this is, where it is more than once, and a sentence."""
+    if gbps is not None and usual is not None and gbps < SLOW_SHARE * usual:
+        times = SLOW_SHARE * usual / gbps if gbps > 0 else float("inf")
+        yield times, f"slow: {gbps:.3g} GB/s, where a tenth of all pairs reach {usual:.3g} GB/s"
+
+
+def _late(latency_us: float | None, usual: float | None) -> Iterator[tuple[float, str]]:
+    if latency_us is not None and usual is not None and latency_us > LATE_FACTOR * usual:
+        times = latency_us / (LATE_FACTOR * usual) if usual > 0 else float("inf")
+        yield times, f"late: {latency_us:.3g} us, where a tenth of all pairs take at most {usual:.3g} us"
 
 
 def _faults(assessment: Assessment) -> Iterator[str]:
@@ -116,7 +140,7 @@ def _with_figures(found: TrialEvidence, pieces: Sequence[Evidence]) -> TrialEvid
     tails = _values(pieces, "tail_ratio", {"host": "excluded"})
     return replace(
         found, gbps=max(_slowest_of_each(rates), default=None), latency_us=min(latencies, default=None),
-        tail_ratio=min(tails, default=None),
+        tail_ratio=min(tails, default=None), busy=any(measured_while_busy(piece) for piece in pieces),
     )  # fmt: skip
 
 

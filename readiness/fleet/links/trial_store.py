@@ -17,7 +17,7 @@ _TABLES = (
     "arguments TEXT NOT NULL, finished INTEGER NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS trial (round INTEGER NOT NULL, hosts TEXT NOT NULL, purpose TEXT NOT NULL, "
     "done INTEGER NOT NULL, started TEXT NOT NULL, seconds REAL NOT NULL, problem TEXT NOT NULL, faults TEXT NOT NULL, "
-    "gbps REAL, latency_us REAL, tail_ratio REAL, PRIMARY KEY (round, hosts)) STRICT, WITHOUT ROWID",
+    "gbps REAL, latency_us REAL, tail_ratio REAL, busy INTEGER NOT NULL, PRIMARY KEY (round, hosts)) STRICT, WITHOUT ROWID",
 )
 
 
@@ -77,7 +77,7 @@ def plan_round(connection: sqlite3.Connection, number: int, trials: Iterable[att
     """Keep the trials of a round before any of them is made: a run that is killed goes on with the same ones."""
     with transaction(connection):
         connection.executemany(
-            "INSERT INTO trial VALUES (?, ?, ?, 0, '', 0, '', '[]', NULL, NULL, NULL)",
+            "INSERT INTO trial VALUES (?, ?, ?, 0, '', 0, '', '[]', NULL, NULL, NULL, 0)",
             [(number, json.dumps(trial.hosts), trial.purpose.value) for trial in trials],
         )
 
@@ -87,10 +87,10 @@ def keep(connection: sqlite3.Connection, number: int, evidence: TrialEvidence, s
     with transaction(connection):
         connection.execute(
             "UPDATE trial SET done = 1, started = ?, seconds = ?, problem = ?, faults = ?, gbps = ?, latency_us = ?, "
-            "tail_ratio = ? WHERE round = ? AND hosts = ?",
+            "tail_ratio = ?, busy = ? WHERE round = ? AND hosts = ?",
             (
                 started, seconds, evidence.problem, json.dumps(evidence.faults), evidence.gbps, evidence.latency_us,
-                evidence.tail_ratio, number, json.dumps(evidence.hosts),
+                evidence.tail_ratio, evidence.busy, number, json.dumps(evidence.hosts),
             ),
         )  # fmt: skip
 
@@ -98,11 +98,11 @@ def keep(connection: sqlite3.Connection, number: int, evidence: TrialEvidence, s
 def trials(connection: sqlite3.Connection) -> list[Kept]:
     """Return all trials by round, those that were not made yet among them."""
     found = []
-    for number, hosts, purpose, done, started, seconds, problem, faults, gbps, latency_us, tail_ratio in connection.execute(
+    for number, hosts, purpose, done, started, seconds, problem, faults, gbps, latency_us, tail, busy in connection.execute(
         "SELECT * FROM trial ORDER BY round, hosts"
     ):
         trial = attribution.Trial(tuple(json.loads(hosts)), attribution.Purpose(purpose))
-        evidence = TrialEvidence(trial.hosts, problem, tuple(json.loads(faults)), gbps, latency_us, tail_ratio)
+        evidence = TrialEvidence(trial.hosts, problem, tuple(json.loads(faults)), gbps, latency_us, tail, bool(busy))
         found.append(Kept(number, trial, evidence if done else None, started, seconds))
     return found
 
