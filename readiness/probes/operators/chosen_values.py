@@ -15,7 +15,7 @@ import torch
 
 from readiness.numerics import name_of
 from readiness.probes.operators import comparison, known_values, op_semantics, relations
-from readiness.probes.operators.edge_shapes import EdgeSample
+from readiness.probes.operators.edge_inputs import EdgeSample
 from readiness.probes.operators.known_defects import AT_KNOWN_VALUES, AT_VALUES, BESIDE_WHOLE
 from readiness.probes.operators.known_values import Function
 from readiness.probes.operators.op_trial import OpTrial

@@ -8,19 +8,16 @@ database's own operator, beside the database's own samples, which are small and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from readiness.probes.operators import edge_arguments
+from readiness.probes.operators.edge_inputs import BELOW, EDGE, MANY, MIDDLE, ROWS, Calls, EdgeSample, InputFactory
 from readiness.probes.operators.known_defects import CONTRIBUTIONS, ONE_FEATURE
 from readiness.probes.operators.rotation import USUAL, Rotation
 from readiness.probes.operators.samples import Incoming, Sample
 
-#: One over a multiple of 128, and so of 64, 16 and 8; and one under one of 16.
-EDGE, BELOW = 129, 15
-#: More than 32,768, 57,344 and 65,536.
-ROWS = 65_537
 #: Products in one sum: a multiple of nothing, and enough for a narrow accumulator to show.
 DEEP = 4_099
 #: So many times more is forgiven where thousands are added up, which gradients of many rows are: it grows with the root.
@@ -30,66 +27,10 @@ _LENIENCY = 4.0
 _LENIENCY_NARROW = 16.0
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeSample:
-    """Sample description like those of the database: all results are comparable."""
-
-    def output_process_fn_grad(self, result: Any) -> Any:
-        """Return the output unchanged."""
-        return result
-
-
-@dataclass(frozen=True, slots=True)
-class InputFactory:
-    """Creates the inputs of one operator in one dtype."""
-
-    dtype: torch.dtype
-    gradients: bool
-    rotation: Rotation = USUAL
-
-    def numbers(self, *shape: int) -> torch.Tensor:
-        """Return standard normal values, or integers from -9 to 9, or booleans."""
-        if self.dtype.is_floating_point:
-            return torch.randn(shape).to(self.dtype).requires_grad_(self.gradients)
-        if self.dtype.is_complex:
-            return torch.randn(shape, dtype=torch.complex64).to(self.dtype).requires_grad_(self.gradients)
-        if self.dtype is torch.bool:
-            return torch.randint(0, 2, shape).to(torch.bool)
-        return torch.randint(-9, 10, shape).to(self.dtype)
-
-    def positive(self, *shape: int) -> torch.Tensor:
-        """Return values from a half to one and a half, or integers from 1 to 9."""
-        if self.dtype.is_floating_point:
-            return (torch.rand(shape) + 0.5).to(self.dtype).requires_grad_(self.gradients)
-        if self.dtype.is_complex:
-            turned = torch.complex(torch.rand(shape) + 0.5, torch.rand(shape) - 0.5)
-            return turned.to(self.dtype).requires_grad_(self.gradients)
-        return torch.randint(1, 10, shape).to(self.dtype)
-
-    def bits(self, *shape: int) -> torch.Tensor:
-        """Return integers with random bits."""
-        info = torch.iinfo(self.dtype)
-        return torch.randint(max(info.min, -(2**62)), min(info.max, 2**62), shape).to(self.dtype)
-
-    def extremes(self, *shape: int) -> torch.Tensor:
-        """Return integers that fewer bits, float32 or float64 cannot hold."""
-        info = torch.iinfo(self.dtype)
-        wanted = (info.max, info.min, info.max - 1, info.min + 1, 2**24 + 1, 2**31, 2**31 + 1, 2**53 + 1, -(2**24) - 1,
-                  -(2**53) - 1, 2**15 + 1, 257, 200, 0, 1, -1)  # fmt: skip
-        held = torch.tensor([number for number in wanted if info.min <= number <= info.max], dtype=self.dtype)
-        return held[torch.randint(0, len(held), shape)]
-
-    def indices(self, count: int, *shape: int) -> torch.Tensor:
-        """Return indices below `count`."""
-        return torch.randint(0, count, shape)
-
-
-#: Positional arguments, and keyword arguments as a dictionary at their end.
-Calls = Iterator[tuple[str, tuple[Any, ...]]]
-EXTREME, ARGUMENTS, WIDTHS = "on extreme whole numbers", "with arguments on sizes one over a tile", "on rows of {} values"
+EXTREME, WIDTHS = "on extreme whole numbers", "on rows of {} values"
 BEYOND_HALF = "on values whose sum leaves float16"
-SCALAR, TIES, MIDDLE = "with a single number of another dtype", "on equal values in a stable order", "on {} elements"
-EMPTY, TAIL, MANY, LONG = "on no elements", "on sizes one over a tile", f"on {ROWS} rows", f"on sums of {DEEP} products"
+SCALAR, TIES = "with a single number of another dtype", "on equal values in a stable order"
+EMPTY, TAIL, LONG = "on no elements", "on sizes one over a tile", f"on sums of {DEEP} products"
 
 
 def _elementwise(factory: InputFactory) -> Calls:
@@ -324,81 +265,6 @@ def _stable(factory: InputFactory) -> Calls:
             yield TIES, (values, {"dim": dimension, "descending": descending, "stable": True})
 
 
-def _scaled_sum(factory: InputFactory) -> Calls:
-    if factory.dtype.is_floating_point:
-        yield ARGUMENTS, (factory.numbers(9, EDGE), factory.numbers(9, EDGE), {"alpha": 0.5})
-
-
-def _weighed_triple(factory: InputFactory) -> Calls:
-    if factory.dtype.is_floating_point:
-        yield ARGUMENTS, (factory.numbers(9, EDGE), factory.positive(9, EDGE), factory.positive(9, EDGE), {"value": 0.5})
-
-
-def _weighed_product(factory: InputFactory) -> Calls:
-    """Yield products with sizes beyond the first tile."""
-    if factory.dtype.is_floating_point:
-        for beta, alpha in ((0.5, 2.0), (1.0, -0.5)):
-            options = {"beta": beta, "alpha": alpha}
-            yield ARGUMENTS, (factory.numbers(EDGE, 65), factory.numbers(EDGE, 33), factory.numbers(33, 65), options)
-
-
-def _weighed_batches(factory: InputFactory) -> Calls:
-    if factory.dtype.is_floating_point:
-        options = {"beta": 0.5, "alpha": 2.0}
-        yield ARGUMENTS, (factory.numbers(2, EDGE, 17), factory.numbers(2, EDGE, 33), factory.numbers(2, 33, 17), options)
-
-
-def _spread(factory: InputFactory) -> Calls:
-    if factory.dtype.is_floating_point:
-        for dimension, correction in ((-1, 0), (0, 2)):
-            yield ARGUMENTS, (factory.numbers(9, EDGE), {"dim": dimension, "correction": correction, "keepdim": True})
-
-
-def _normed_with_eps(factory: InputFactory) -> Calls:
-    yield ARGUMENTS, (factory.numbers(9, EDGE), (EDGE,), factory.positive(EDGE), {"eps": 0.5})
-
-
-def _along_others(factory: InputFactory) -> Calls:
-    if factory.dtype.is_floating_point:
-        for dimension in (0, 1):
-            yield ARGUMENTS, (factory.numbers(17, 5, EDGE), dimension)
-
-
-def _norms(factory: InputFactory) -> Calls:
-    for options in ({"ord": 1, "dim": -1}, {"ord": float("inf"), "dim": 0}, {"ord": 2, "dim": (0, 1)}):
-        yield ARGUMENTS, (factory.numbers(9, EDGE), options)
-    yield MIDDLE.format(70_001), (factory.numbers(70_001),)
-
-
-def _least(factory: InputFactory) -> Calls:
-    if factory.dtype.is_floating_point:
-        yield ARGUMENTS, (factory.numbers(9, EDGE), 5, {"dim": 0, "largest": False})
-
-
-def _smoothed_loss(factory: InputFactory) -> Calls:
-    targets = factory.indices(65, EDGE)
-    targets[::7] = 3
-    yield ARGUMENTS, (factory.numbers(EDGE, 65), targets, {"ignore_index": 3, "label_smoothing": 0.25})
-
-
-def _scaled_attention(factory: InputFactory) -> Calls:
-    yield ARGUMENTS, (*(factory.numbers(1, 2, 69, 8) for _ in range(3)), {"scale": 0.25, "is_causal": True})
-
-
-def _gelu_by_tanh(factory: InputFactory) -> Calls:
-    yield ARGUMENTS, (factory.numbers(9, EDGE), {"approximate": "tanh"})
-
-
-def _softplus_arguments(factory: InputFactory) -> Calls:
-    yield ARGUMENTS, (factory.numbers(9, EDGE), {"beta": 2.0, "threshold": 1.0})
-
-
-def _weighed_addition(factory: InputFactory) -> Calls:
-    if factory.dtype.is_floating_point:
-        rows = torch.randperm(EDGE)[:65]
-        yield ARGUMENTS, (factory.numbers(EDGE, 17), 0, rows, factory.numbers(65, 17), {"alpha": 0.5})
-
-
 def _long_lists(count: int) -> Callable[[InputFactory], Calls]:
     """Yield a list of some hundred tensors, and one with tensors larger than a kernel takes at once."""
 
@@ -525,20 +391,6 @@ _FURTHER: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
     _wide_rows_normed: ("nn.functional.layer_norm", "nn.functional.rms_norm"),
     _wide_products: ("nn.functional.linear",),
     _stable: ("sort", "argsort"),
-    _scaled_sum: ("add", "sub"),
-    _weighed_triple: ("addcmul", "addcdiv"),
-    _weighed_product: ("addmm",),
-    _weighed_batches: ("baddbmm",),
-    _spread: ("var", "std"),
-    _normed_with_eps: ("nn.functional.layer_norm", "nn.functional.rms_norm"),
-    _along_others: ("softmax", "log_softmax", "cumsum", "logsumexp", "amax", "mean"),
-    _norms: ("linalg.vector_norm",),
-    _least: ("topk",),
-    _smoothed_loss: ("nn.functional.cross_entropy",),
-    _scaled_attention: ("attention.flash", "attention.math", "nn.functional.scaled_dot_product_attention"),
-    _gelu_by_tanh: ("nn.functional.gelu",),
-    _softplus_arguments: ("nn.functional.softplus",),
-    _weighed_addition: ("index_add",),
     _long_lists(1): ("_foreach_neg", "_foreach_norm", "_foreach_sqrt", "_foreach_zero"),
     _long_lists(2): (
         "_foreach_add", "_foreach_copy", "_foreach_div", "_foreach_mul", "_foreach_sub", "optim.AdamW.foreach",
@@ -590,7 +442,7 @@ _MAKERS: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
     _padded_by_nothing("replicate"): ("nn.functional.pad.replicate",),
 }  # fmt: skip
 _BY_NAME: dict[str, list[Callable[[InputFactory], Calls]]] = {}
-for _maker, _names in (*_MAKERS.items(), *_FURTHER.items()):
+for _maker, _names in (*_MAKERS.items(), *_FURTHER.items(), *edge_arguments.CALLS.items()):
     for _name in _names:
         _BY_NAME.setdefault(_name, []).append(_maker)
 

@@ -39,7 +39,7 @@ FORGIVING = {
 #: Tables that forgive nothing: they make the comparison stricter, add circumstances, or choose.
 OTHERS = frozenset({
     "UNJUDGEABLE", "HOSTED", "ELEMENTWISE", "KEEPS_STRIDES", "PASSES_NAN", "PASSES_NAN_BACKWARD", "EXACT", "INDICES_ALONG",
-    "CORE",
+    "CORE", "SPREADS", "WRITES_ARGUMENTS",
 })  # fmt: skip
 
 

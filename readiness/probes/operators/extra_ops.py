@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from readiness.probes.operators.edge_shapes import Calls, InputFactory
+from readiness.probes.operators.edge_inputs import Calls, InputFactory
 from readiness.probes.operators.outcomes import NotClaimedError
 
 FLOATS = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
@@ -116,7 +116,7 @@ def operators() -> Iterator[Operator]:
     yield Operator("_assert_async", _assert, _one, frozenset({torch.float32}), aten_name="_assert_async")
     yield Operator("exponential.statistics", _exponential, _one, frozenset({torch.float32}), aten_name="exponential")
     yield Operator("multinomial.vocabulary", _vocabulary, _one, FLOATS, aten_name="multinomial")
-    for function in (_multinomial, _dropout, _normal, _bernoulli):
+    for function in (_multinomial, _dropout, _normal, _bernoulli, _uniform, _randint):
         name = function.__name__.strip("_")
         yield Operator(f"{name}.statistics", function, _one, aten_name=name)
     yield Operator("randperm", _permute, _one, frozenset({torch.int64}), aten_name="randperm")
@@ -297,10 +297,12 @@ def _assert(values: torch.Tensor) -> torch.Tensor:
 
 
 def _exponential(values: torch.Tensor) -> torch.Tensor:
-    """Check that mean and deviation are 1, within six standard errors, and that hardly a number repeats."""
-    drawn = torch.empty(_DRAWN, device=values.device, dtype=torch.float32).exponential_().cpu().double()
-    different = len(set(drawn.tolist()))
-    right = [abs(float(drawn.mean()) - 1) < 0.045, abs(float(drawn.std()) - 1) < 0.09, different > 0.99 * _DRAWN]
+    """Check that mean and deviation are 1, within six standard errors, for two rates, and that hardly a number repeats."""
+    right = []
+    for rate in (1.0, 4.0):
+        drawn = torch.empty(_DRAWN, device=values.device, dtype=torch.float32).exponential_(rate).cpu().double() * rate
+        different = len(set(drawn.tolist()))
+        right += [abs(float(drawn.mean()) - 1) < 0.045, abs(float(drawn.std()) - 1) < 0.09, different > 0.99 * _DRAWN]
     return torch.tensor(right, device=values.device)
 
 
@@ -310,12 +312,14 @@ def _within(found: torch.Tensor, wanted: float, deviation: float, dtype: torch.d
 
 
 def _multinomial(values: torch.Tensor) -> torch.Tensor:
-    """Check that tokens are sampled in proportion to their weights, and those of weight 0 never."""
+    """Check that tokens are sampled in proportion to their weights, those of weight 0 never, and none twice unless told."""
     weights = torch.tensor([0.0, 0.25, 0.5, 0.0, 0.25], dtype=values.dtype, device=values.device)
     drawn = torch.multinomial(weights, _DRAWN, replacement=True).cpu()
     shares = torch.bincount(drawn.clamp(0, 4), minlength=5).double() / _DRAWN
     inside = bool((drawn >= 0).all()) and bool((drawn < 5).all())
     right = [inside, float(shares[0]) == 0, float(shares[3]) == 0, _within(shares[1], 0.25, 0.433, torch.float32)]
+    several = torch.multinomial(torch.ones(3, 97, dtype=values.dtype, device=values.device), 60).cpu()
+    right.append(all(len(set(row)) == 60 for row in several.tolist()))
     return torch.tensor([*right, _within(shares[2], 0.5, 0.5, torch.float32)], device=values.device)
 
 
@@ -351,9 +355,12 @@ def _dropout(values: torch.Tensor) -> torch.Tensor:
 
 
 def _normal(values: torch.Tensor) -> torch.Tensor:
-    """Check that mean and deviation are 0 and 1."""
-    drawn = torch.empty(_DRAWN, dtype=values.dtype, device=values.device).normal_().cpu().double()
-    right = [_within(drawn.mean(), 0.0, 1.0, values.dtype), _within(drawn.square().mean(), 1.0, 2**0.5, values.dtype)]
+    """Check that mean and deviation are 0 and 1, and others where others are asked for, as weights are initialised."""
+    right = []
+    for mean, deviation in ((2.0, 0.5), (0.0, 1.0)):
+        drawn = torch.empty(_DRAWN, dtype=values.dtype, device=values.device).normal_(mean, deviation).cpu().double()
+        drawn = (drawn - mean) / deviation
+        right += [_within(drawn.mean(), 0.0, 1.0, values.dtype), _within(drawn.square().mean(), 1.0, 2**0.5, values.dtype)]
     # Beyond 3.3 deviations lie 19 of 20,000; none, or three times as many, come once in 10^8 draws or less.
     beyond = int((drawn.abs() > 3.3).sum())
     return torch.tensor([*right, 0 < beyond < 60], device=values.device)
@@ -363,6 +370,29 @@ def _bernoulli(values: torch.Tensor) -> torch.Tensor:
     """Check that a quarter is 1 and the rest 0."""
     drawn = torch.empty(_DRAWN, dtype=values.dtype, device=values.device).bernoulli_(0.25).cpu().double()
     right = [bool(((drawn == 0) | (drawn == 1)).all()), _within(drawn.mean(), 0.25, 0.433, values.dtype)]
+    return torch.tensor(right, device=values.device)
+
+
+def _uniform(values: torch.Tensor) -> torch.Tensor:
+    """Check that the numbers fill the range that is asked for, evenly."""
+    right = []
+    for low, high in ((0.0, 1.0), (-2.0, 6.0)):
+        drawn = torch.empty(_DRAWN, dtype=values.dtype, device=values.device).uniform_(low, high).cpu().double()
+        inside = bool((drawn >= low).all()) and bool((drawn <= high).all())
+        share = (drawn - low) / (high - low)
+        right += [inside, _within(share.mean(), 0.5, 12**-0.5, values.dtype)]
+        right.append(_within(share.square().mean(), 1 / 3, (4 / 45) ** 0.5, values.dtype))
+    return torch.tensor(right, device=values.device)
+
+
+def _randint(values: torch.Tensor) -> torch.Tensor:
+    """Check that each number of the range comes equally often, and none outside of it."""
+    right = []
+    for dtype in (torch.int64, torch.int32):
+        drawn = torch.randint(-3, 5, (_DRAWN,), dtype=dtype, device=values.device).cpu()
+        counts = torch.bincount((drawn.clamp(-4, 5) + 4).long(), minlength=10).double() / _DRAWN
+        right += [float(counts[0]) == 0, float(counts[-1]) == 0]
+        right += [_within(count, 0.125, 0.331, torch.float32) for count in counts[1:-1]]
     return torch.tensor(right, device=values.device)
 
 

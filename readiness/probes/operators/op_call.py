@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from readiness.accelerators.base import Accelerator
-from readiness.probes.operators import samples
+from readiness.probes.operators import op_semantics, samples
 from readiness.probes.operators.op_entry import Entry
 from readiness.probes.operators.outcomes import Phase
 from readiness.probes.operators.samples import Incoming, Sample
@@ -61,6 +61,8 @@ class OpCaller:
         outputs = list(samples.leaves(result))
         plain = given.through is None
         comparable = list(samples.leaves(given.source.output_process_fn_grad(result))) if plain else outputs
+        if plain and self.entry.within(op_semantics.WRITES_ARGUMENTS):
+            comparable += [tensor for tensor in given.tensors() if tensor.is_floating_point() and not tensor.requires_grad]
         inputs = [tensor for tensor in given.tensors() if tensor.requires_grad]
         roots = [out for out in comparable if isinstance(out, torch.Tensor) and out.requires_grad]
         found: tuple[torch.Tensor | None, ...] = ()

@@ -113,6 +113,15 @@ NORMALISES = frozenset({
     "nn.functional.layer_norm",
 })  # fmt: skip
 
+#: Have no gradient where all values are one, and only rounding to show.
+SPREADS = frozenset({"std", "std_mean", "var", "var_mean"})
+
+#: Write to some of their arguments besides what they return: running statistics, rows that are too long.
+WRITES_ARGUMENTS = frozenset({
+    "_batch_norm_with_update", "_native_batch_norm_legit", "native_batch_norm", "nn.functional.batch_norm",
+    "nn.functional.embedding", "nn.functional.embedding_bag", "nn.functional.instance_norm",
+})  # fmt: skip
+
 #: Say what NaN and infinity become, element by element or in a reduction: tried with some among the values.
 PASSES_NAN = frozenset({
     "abs", "add", "all", "amax", "amin", "any", "argmax", "cat", "clamp", "clone", "cumsum", "div.no_rounding_mode", "eq",
@@ -273,7 +282,7 @@ CORE = frozenset({
     "stack", "to", "transpose", "unbind", "unsqueeze", "view", "zeros_like",
     # initialisation and shuffling
     "dropout.statistics", "multinomial.statistics", "multinomial.vocabulary", "normal.in_place", "normal.statistics",
-    "randperm", "uniform",
+    "randint.statistics", "randperm", "uniform", "uniform.statistics",
     # beyond the database: lists of tensors, and what else optimizers, losses and experts do
     "_foreach_add", "_foreach_addcdiv", "_foreach_addcmul", "_foreach_copy", "_foreach_div", "_foreach_lerp",
     "_foreach_mul", "_foreach_neg", "_foreach_norm", "_foreach_reciprocal", "_foreach_sqrt", "_foreach_sub",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from readiness.probes.operators import op_semantics
-from readiness.probes.operators.edge_shapes import EdgeSample, InputFactory
+from readiness.probes.operators.edge_inputs import EdgeSample, InputFactory
 from readiness.probes.operators.rotation import USUAL, Rotation
 from readiness.probes.operators.samples import Sample
 

@@ -64,6 +64,8 @@ def _circumstances(entry: Entry, sample: Sample) -> Iterator[Sample]:
         yield replace(sample, label="with a strided incoming gradient", incoming=Incoming.STRIDED)
     if not entry.within(op_semantics.RANDOM | op_semantics.UNSPECIFIED):
         yield replace(sample, label="in deterministic mode", deterministic=True)
+        if not entry.within(op_semantics.RETURNS_INDICES | op_semantics.SPREADS) and any(map(_expandable, sample.arguments)):
+            yield replace(sample, label="on expanded inputs", through=_on_expanded)
     if entry.info.supports_out:
         yield without_gradients(replace(sample, label=INTO_STRIDED_MEMORY, through=into_strided_memory))
     if (in_place := entry.info.inplace_variant) is not None and not entry.within(op_semantics.RANDOM):
@@ -175,6 +177,28 @@ def _without_numbers(sample: Sample) -> Sample:
 
 
 _NO_NUMBERS = (float("nan"), float("inf"), float("-inf"))
+
+
+def _on_expanded(function: Callable[..., Any], given: Sample) -> Any:
+    """Call it with the first of what each input consists of in place of all of it, by stride 0, as `expand` makes it."""
+    return given.having(tuple(map(_expanded, given.arguments)), given.keywords).plain(function)
+
+
+def _expandable(value: Any) -> bool:
+    """True if an argument is a tensor, or a list of tensors, of values: of places two would be written at once."""
+    if isinstance(value, list | tuple):
+        return bool(value) and all(map(_expandable, value))
+    if not isinstance(value, torch.Tensor) or not value.ndim:
+        return False
+    return value.is_floating_point() or value.is_complex() or value.dtype is torch.bool
+
+
+def _expanded(value: Any) -> Any:
+    if not _expandable(value):
+        return value
+    if isinstance(value, list | tuple):
+        return type(value)(map(_expanded, value))
+    return value[:1].expand(value.shape)
 
 
 def into_strided_memory(function: Callable[..., Any], given: Sample) -> Any:

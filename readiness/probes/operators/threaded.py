@@ -14,7 +14,7 @@ from functools import cache
 import torch
 
 from readiness.host.runqueue_wait import usable_cores
-from readiness.probes.operators.edge_shapes import Calls, EdgeSample, InputFactory
+from readiness.probes.operators.edge_inputs import Calls, EdgeSample, InputFactory
 from readiness.probes.operators.known_defects import ON_ALL_THREADS
 from readiness.probes.operators.samples import Sample
 

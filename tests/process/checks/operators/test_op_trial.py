@@ -11,7 +11,7 @@ import torch
 
 from readiness.probes.model_operators import op_table
 from readiness.probes.model_operators.trial import RecordedTrial
-from readiness.probes.operators.edge_shapes import EdgeSample
+from readiness.probes.operators.edge_inputs import EdgeSample
 from readiness.probes.operators.op_call import CPU, OpCaller
 from readiness.probes.operators.outcomes import FailedError, Outcome, Phase
 from readiness.probes.operators.samples import Sample, widened

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from readiness.probes.model_operators import matmul_bounds, op_table
-from readiness.probes.operators.edge_shapes import EdgeSample
+from readiness.probes.operators.edge_inputs import EdgeSample
 from readiness.probes.operators.samples import Sample
 
 Tensor = torch.Tensor

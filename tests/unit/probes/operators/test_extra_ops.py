@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from readiness.probes.operators import edge_shapes, extra_ops, op_semantics, opinfo, samples
+from readiness.probes.operators import edge_arguments, edge_inputs, edge_shapes, extra_ops, op_semantics, opinfo, samples
 from readiness.probes.operators.outcomes import NotClaimedError, Outcome, Phase, failed
 
 ENTRIES = {entry.name: entry for entry in opinfo.load()}
@@ -60,8 +60,29 @@ def test_overflow_of_gradients_is_found_and_only_there() -> None:
 def test_constant_numbers_fail_as_random(monkeypatch: pytest.MonkeyPatch) -> None:
     value = torch.zeros(3)
     assert BEYOND["exponential.statistics"](value).all()
-    monkeypatch.setattr(torch.Tensor, "exponential_", lambda tensor: tensor.fill_(1.0))
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda tensor, *_: tensor.fill_(1.0))
     assert not BEYOND["exponential.statistics"](value).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("exponential", "exponential_"), ("normal", "normal_"), ("uniform", "uniform_"), ("bernoulli", "bernoulli_")],
+)
+def test_random_numbers_that_ignore_their_arguments_fail(name: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    value, right = torch.zeros(3), getattr(torch.Tensor, method)
+    assert BEYOND[f"{name}.statistics"](value).all()
+    monkeypatch.setattr(torch.Tensor, method, lambda tensor, *_: right(tensor))
+    assert not BEYOND[f"{name}.statistics"](value).all()
+
+
+def test_tokens_that_are_drawn_twice_and_integers_beyond_their_range_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    value, multinomial, randint = torch.zeros(3), torch.multinomial, torch.randint
+    assert BEYOND["multinomial.statistics"](value).all()
+    assert BEYOND["randint.statistics"](value).all()
+    monkeypatch.setattr(torch, "multinomial", lambda weights, count, **_: multinomial(weights, count, replacement=True))
+    monkeypatch.setattr(torch, "randint", lambda low, high, *rest, **options: randint(low, high + 1, *rest, **options))
+    assert not BEYOND["multinomial.statistics"](value).all()
+    assert not BEYOND["randint.statistics"](value).all()
 
 
 @pytest.mark.parametrize("name", sorted(edge_shapes._BY_NAME))
@@ -84,8 +105,8 @@ def test_each_hard_size_is_one_that_the_cpu_can_do(name: str, dtype: torch.dtype
 
 
 def test_each_further_call_is_made_in_some_dtype() -> None:
-    for maker, names in edge_shapes._FURTHER.items():
-        made = [list(maker(edge_shapes.InputFactory(dtype, False))) for dtype in (torch.float32, torch.int64)]
+    for maker, names in (*edge_shapes._FURTHER.items(), *edge_arguments.CALLS.items()):
+        made = [list(maker(edge_inputs.InputFactory(dtype, False))) for dtype in (torch.float32, torch.int64)]
         assert any(made), names
 
 

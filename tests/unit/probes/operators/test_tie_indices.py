@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.probes.operators.edge_shapes import EdgeSample
+from readiness.probes.operators.edge_inputs import EdgeSample
 from readiness.probes.operators.samples import Sample
 from readiness.probes.operators.tie_indices import indices_equivalent
 
