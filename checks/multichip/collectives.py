@@ -124,9 +124,11 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
     limit_s=300.0,
     scope=Scope.GROUP,
     alone=True,
-    catches=("collective-corrupt", "collective-mismatch", "rank-exit", "hang", "send-corrupt", "sum-for-mean"),
+    catches=(
+        "collective-corrupt", "collective-mismatch", "rank-exit", "hang", "send-corrupt", "sum-for-mean", "wrong-order",
+    ),
     least={"rounds": 1, "repeats": 1, "patience_s": 1},
-)
+)  # fmt: skip
 def collectives(
     accelerator: Accelerator,
     *,

@@ -101,6 +101,8 @@ def _on_sizes(when: Condition) -> Iterator[_OnTensors]:
         yield lambda tensors: max((tensor.numel() for tensor in tensors), default=0) < under
     if (rows := when.rows_over) is not None:
         yield lambda tensors: max((_rows(tensor) for tensor in tensors), default=0) > rows
+    if (most := when.tensors_over) is not None:
+        yield lambda tensors: len(tensors) > most
     if when.empty is not None:
         yield lambda tensors: when.empty is not all(tensor.numel() for tensor in tensors)
     if when.ndim:

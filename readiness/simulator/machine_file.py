@@ -25,7 +25,8 @@ _FOLDER = Path(__file__).parent
 _SOFTWARE = {"driver": "1.0.0", "runtime": "1.0.0"}
 _COUNTERS = {"uncorrected": 0, "corrected": 0, "link_errors": 0, "link_retries": 0}
 _INTEGERS = frozenset({
-    "numel_over", "numel_under", "rows_over", "multiple_of", "remainder", "dimension", "after_calls", "every", "group_under",
+    "numel_over", "numel_under", "rows_over", "tensors_over", "multiple_of", "remainder", "dimension", "after_calls",
+    "every", "group_under",
 })  # fmt: skip
 #: Conditions that are one or several of something, by what each of them is; those that are a word.
 _SEVERAL: Mapping[str, type] = {"ndim": int, "chip": int, "rank": int, "of": str, "dtype": str}
@@ -49,6 +50,7 @@ class Condition:
     numel_over: int | None = None
     numel_under: int | None = None
     rows_over: int | None = None
+    tensors_over: int | None = None
     noncontiguous: bool | None = None
     offset: bool | None = None
     empty: bool | None = None

@@ -197,9 +197,9 @@ def _stacked(factory: InputFactory) -> Calls:
 
 
 def _renormalised(factory: InputFactory) -> Calls:
-    """Yield rows that are shortened where they lie before they are looked up."""
-    if factory.dtype is not torch.float16:
-        yield ARGUMENTS, (factory.numbers(7, 33).detach(), factory.indices(7, 17), {"max_norm": 1.0})
+    """Yield rows that are shortened where they lie before they are added up."""
+    if factory.dtype is torch.float32:
+        yield ARGUMENTS, (factory.numbers(7, 33).detach(), factory.indices(7, 5, 17), {"max_norm": 1.0, "mode": "sum"})
 
 
 def _embedded(factory: InputFactory) -> Calls:
@@ -267,7 +267,7 @@ CALLS: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
     _scattered_inside: ("scatter", "scatter_add"),
     _joined: ("cat",),
     _stacked: ("stack",),
-    _renormalised: ("nn.functional.embedding",),
+    _renormalised: ("nn.functional.embedding_bag",),
     _embedded: ("nn.functional.embedding",),
     _weighed_loss: ("nn.functional.cross_entropy", "nn.functional.nll_loss"),
     _many_added: ("index_add",),

@@ -119,7 +119,7 @@ SPREADS = frozenset({"std", "std_mean", "var", "var_mean"})
 #: Write to some of their arguments besides what they return: running statistics, rows that are too long.
 WRITES_ARGUMENTS = frozenset({
     "_batch_norm_with_update", "_native_batch_norm_legit", "native_batch_norm", "nn.functional.batch_norm",
-    "nn.functional.embedding", "nn.functional.embedding_bag", "nn.functional.instance_norm",
+    "nn.functional.embedding_bag", "nn.functional.instance_norm",
 })  # fmt: skip
 
 #: Say what NaN and infinity become, element by element or in a reduction: tried with some among the values.

@@ -99,3 +99,23 @@ def collective_mismatch(injection: Injection) -> bool:
     for tensor in found:
         tensor.mul_(1 + max(injection.severity, 2 * torch.finfo(tensor.dtype).eps))
     return bool(found)
+
+
+_FROM_ALL = ("c10d::allgather_", "c10d::_allgather_base_", "c10d::gather_", "c10d::alltoall_")
+
+
+@kind("wrong-order", at=Stage.AFTER, domain=_FROM_ALL)
+def wrong_order(injection: Injection) -> bool:
+    """What comes from several ranks comes in another order: in the place of each rank stands what the next one sent."""
+    import torch
+
+    tensors, ranks = injection.call.outputs(), injection.call.group or 1
+    if len(tensors) == 1 and tensors[0].numel() % ranks == 0:
+        tensors = list(tensors[0].view(-1).chunk(ranks)) if tensors[0].is_contiguous() else []
+    if len(tensors) < 2 or any(tensor.shape != tensors[0].shape for tensor in tensors):
+        return False
+    turned = [tensor.clone() for tensor in (*tensors[1:], tensors[0])]
+    differs = not all(map(torch.equal, tensors, turned))
+    for tensor, other in zip(tensors, turned, strict=True):
+        tensor.copy_(other)
+    return differs

@@ -51,6 +51,13 @@ def test_a_number_that_an_argument_equals() -> None:
     assert inside(chip(defect("nan", "add.Tensor", argument={"alpha": 2})), ask) == [False, True]
 
 
+def test_a_number_of_tensors_that_are_exceeded() -> None:
+    def ask() -> list[bool]:
+        return [bool(torch.cat([_x(3).to("sim")] * count).cpu().isnan().any()) for count in (4, 5)]
+
+    assert inside(chip(defect("nan", "cat", tensors_over=4)), ask) == [False, True]
+
+
 def test_rows_and_dimensions() -> None:
     def ask() -> list[bool]:
         return [bool(_x(*shape).to("sim").exp().cpu().isnan().any()) for shape in ((2, 3, 50), (2, 4, 50), (7,), ())]

@@ -57,22 +57,47 @@ def sums_of_groups(context: Any) -> Any:
     yield {"sums": found}
 
 
+def gathered(context: Any) -> Any:
+    """What each way to gather makes of the numbers of the ranks."""
+    import torch
+    import torch.distributed as dist
+
+    own = torch.full((2,), context.rank, device=context.device)
+    apart, together = [torch.empty_like(own) for _ in range(2)], torch.empty(4, dtype=own.dtype, device=context.device)
+    dist.all_gather(apart, own)
+    dist.all_gather_into_tensor(together, own)
+    yield {"apart": [one.cpu().tolist() for one in apart], "together": together.cpu().tolist()}
+
+
+def on_ranks(machine: Chip, ranks: int, function: Any) -> list[Json]:
+    """What each rank reports of a function on the chips of a machine."""
+
+    def work() -> Json:
+        from readiness import accelerators
+        from readiness.accelerators import sim
+        from readiness.accelerators.base import Accelerator
+        from readiness.distributed import place, run_ranks
+
+        facts = sim.facts(machine)
+        accelerator = Accelerator(facts[0], accelerators.stack("sim"), seed=7, peers=facts)
+        outcome = run_ranks(function, accelerator, place(accelerator, ranks), {})
+        assert outcome.failure is None, outcome.failure
+        return {"found": [reports[0] for reports in outcome.reports]}
+
+    found: list[Json] = inside(machine, work)["found"]
+    return found
+
+
+def test_what_is_gathered_in_another_order() -> None:
+    for wrong, order in ((False, [0, 0, 1, 1]), (True, [1, 1, 0, 0])):
+        planted = (defect("wrong-order"),) if wrong else ()
+        for report in on_ranks(chip(*planted, chips=2), 2, gathered):
+            assert report == {"apart": [order[:2], order[2:]], "together": order}
+
+
 def test_a_condition_on_the_size_of_a_group_spares_all_others() -> None:
     def run(machine: Chip) -> list[list[float]]:
-        def work() -> Json:
-            from readiness import accelerators
-            from readiness.accelerators import sim
-            from readiness.accelerators.base import Accelerator
-            from readiness.distributed import place, run_ranks
-
-            facts = sim.facts(machine)
-            accelerator = Accelerator(facts[0], accelerators.stack("sim"), seed=7, peers=facts)
-            outcome = run_ranks(sums_of_groups, accelerator, place(accelerator, 3), {})
-            assert outcome.failure is None, outcome.failure
-            return {"sums": [reports[0]["sums"] for reports in outcome.reports]}
-
-        sums: list[list[float]] = inside(machine, work)["sums"]
-        return sums
+        return [report["sums"] for report in on_ranks(machine, 3, sums_of_groups)]
 
     whole = run(chip(defect("collective-corrupt", "c10d::allreduce*", severity=0.5, group_under=3), chips=3))
     assert [found[0] for found in whole] == [3.0] * 3

@@ -50,6 +50,15 @@ def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",)
         (defect("ignore-argument", "_fused_adam*", options={"argument": "found_inf"}), "optim.AdamW.fused.found_inf", "error"),
         (defect("unwritten", "_amp_foreach_non_finite_check_and_unscale_"), "amp.unscale", ""),
         (defect("wrong-random", "exponential_", severity=0.5), "exponential.statistics", "integers differ"),
+        (defect("wrong-random", "multinomial", argument={"replacement": False}), "multinomial.statistics", "integers differ"),
+        (defect("nan", "addmm*", argument={"beta": 0}, nan=True, of=["self"]), "addmm", "on NaN that beta leaves out"),
+        (defect("wrong-result", "convolution", severity=0.3, argument={"groups": 3}), "nn.functional.conv1d", "with arguments"),
+        (defect("wrong-result", "index_add*", severity=0.3, numel_over=100_000), "index_add", "on 65537 rows"),
+        (defect("wrong-result", "masked_fill*", of=["mask"], expanded=True), "masked_fill", "on expanded inputs"),
+        (defect("unwritten", "_native_batch_norm_legit"), "_native_batch_norm_legit", "output"),
+        (defect("unwritten", "embedding_renorm_"), "nn.functional.embedding_bag", "with arguments"),
+        (defect("ignore-argument", "sum*", options={"argument": "dtype"}), "sum", "in bfloat16, with results in float32"),
+        (defect("zero-result", "cat", tensors_over=128, severity=0.3), "cat", "on 300 tensors"),
     ],
 )  # fmt: skip
 def test_planted(planted: chips.Defect, only: str, where: str) -> None:
