@@ -46,7 +46,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Phase, 
     },
     typical_s=2.0,
     limit_s=90.0,
-    catches=("health",),
+    catches=("health", "management-library"),
     phase=Phase.LAST,
 )
 def health(accelerator: Accelerator) -> Iterator[Yield]:

@@ -113,10 +113,10 @@ class Sim(Stack):
         from readiness.accelerators.readers import simulated
 
         chip, number = Chip.from_json(facts.properties["chip"]), int(facts.properties["number"])
-        return simulated.read(
-            chip, number, counters=self.counters(facts), software=facts.software,
-            temperature_c=self.sensors(facts).get("temperature_c"), memory_used_bytes=_memory_used(),
+        now = simulated.Now(
+            self.counters(facts), facts.software, self.sensors(facts).get("temperature_c"), _memory_used(), _load(),
         )  # fmt: skip
+        return simulated.read(chip, number, now)
 
     def fault_events(self, facts: AcceleratorFacts, since: float) -> Sequence[Event]:
         """Return the lines of the simulated host's log that have come by now."""
@@ -127,8 +127,10 @@ class Sim(Stack):
                 found += kernel_log.events([(str(defect.set.get("line", "")), at)])
         return [event for event in found if event.at is not None and event.at <= time.time()]
 
-    def throttle_reasons(self, facts: AcceleratorFacts) -> Sequence[str]:
-        """Return the throttle reasons of a defect of health."""
+    def throttle_reasons(self, facts: AcceleratorFacts) -> Sequence[str] | None:
+        """Return the throttle reasons of a defect of health; None where the chip's library has none, as Huawei's."""
+        if Chip.from_json(facts.properties["chip"]).management is not None:
+            return None
         reasons: Sequence[str] = self.reading(facts).value("throttle_reasons")
         return reasons
 
@@ -168,6 +170,14 @@ def _memory_used() -> int | None:
     if device is None:
         return None
     return int(device.reported("memory::managed", device.memory.total - device.memory.free_of_all))
+
+
+def _load() -> float | None:
+    """Return the share of full load that this process's chip has warmed up to; None outside of one."""
+    from readiness.simulator.install import installed
+
+    device = installed()
+    return None if device is None else device.load
 
 
 def _software(chip: Chip, number: int) -> dict[str, str | None]:

@@ -113,6 +113,11 @@ class SimulatedDevice:
         return self._temperature.load_s
 
     @property
+    def load(self) -> float:
+        """Share of full load that the device has warmed up to: 0 at rest, 1 after minutes of load."""
+        return self._temperature.level
+
+    @property
     def exchanging(self) -> bool:
         """True while a collective of this process is under way."""
         self._forget_completed()

@@ -126,7 +126,8 @@ class Defect:
 class Chip:
     """Simulated machine of `chips` equal chips with `memory_gib` GiB each.
 
-    `counters` are the fault counters as they stand at the start. `sha256` is that of the file's bytes, `path` where it
+    `counters` are the fault counters as they stand at the start. `management` names the vendor's library at whose interface
+    the chip reports its health (`libdcmi`); None for one of its own. `sha256` is that of the file's bytes, `path` where it
     was read.
     """
 
@@ -138,6 +139,7 @@ class Chip:
     memory_gib: float = 4.0
     vendor: str | None = None
     model: str | None = None
+    management: str | None = None
     software: Mapping[str, str] = field(default_factory=_SOFTWARE.copy)
     counters: Mapping[str, int] = field(default_factory=_COUNTERS.copy)
     defects: tuple[Defect, ...] = ()
@@ -214,6 +216,7 @@ def load(path: Path, kinds: Collection[str]) -> Chip:
         memory_gib=float(document.get("memory_gib", 4.0)),
         vendor=document.get("vendor"),
         model=document.get("model"),
+        management=document.get("management"),
         defects=tuple(_defect(entry) for entry in document.get("defect", [])),
         sha256=hashlib.sha256(files.read_bytes(path, largest_bytes=toml.LARGEST_FILE_BYTES)).hexdigest(),
         path=str(path),

@@ -27,10 +27,23 @@ _NEEDED = {
 #: What a kind that is read, not called, must say it changes.
 _SET_EXAMPLES = {
     "version": '{ driver = "0.9.0" }', "counter": "{ uncorrected = 1 }", "counter-under-load": "{ corrected = 1000 }",
-    "health": '{ health = "Alarm" }',
+    "health": '{ health = "Alarm" }', "management-library": '{ function = "get_device_power_info", value = 65535 }',
 }  # fmt: skip
 #: What a defect of health may say, and of which type that is.
 _HEALTH_KEYS: Mapping[str, Any] = {"health": str, "codes": str, "throttle": str, "power_w": int | float}
+#: The functions of libdcmi that a defect may be about, by what its first interface calls them; of these, what gives a figure.
+LIBRARY_FUNCTIONS = (
+    "get_device_health", "get_device_errorcode_v2", "get_device_chip_info_v2", "get_device_pcie_info_v2",
+    "get_card_elabel_v2", "get_device_ecc_info", "get_device_hbm_info", "get_device_temperature", "get_device_power_info",
+    "get_device_frequency", "get_device_utilization_rate", "get_device_network_health", "get_device_info",
+    "get_device_resource_info",
+)  # fmt: skip
+LIBRARY_FIGURES = (
+    "get_device_health", "get_device_temperature", "get_device_power_info", "get_device_frequency",
+    "get_device_utilization_rate", "get_device_network_health",
+)  # fmt: skip
+#: How such a function can go wrong, and of which type that is said.
+_LIBRARY_WAYS: Mapping[str, type] = {"answer": int, "value": int, "hangs": bool}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ def validate(document: Mapping[str, Any], place: Place, *, counters: Collection[
             if number >= chips:
                 what = f"there is no chip {number}: the machine has {chips}, and the first is 0"
                 raise place.error_at((*path, "when", "chip"), what, "correct the number, or raise `chips`")
-        if entry["kind"] in ("version", "counter", "counter-under-load", "health"):
+        if entry["kind"] in _SET_EXAMPLES:
             if "set" not in entry:
                 what = f"kind {entry['kind']} needs a `set` that says what it changes"
                 raise place.error_at(path, what, f"add set = {_SET_EXAMPLES[entry['kind']]}")
@@ -83,6 +96,8 @@ def validate(document: Mapping[str, Any], place: Place, *, counters: Collection[
                 _validate_versions(entry["set"], place, (*path, "set"))
             case "health":
                 _validate_health(entry["set"], place, (*path, "set"))
+            case "management-library":
+                _validate_library(entry["set"], place, (*path, "set"), document.get("management"))
             case "counter" | "counter-under-load":
                 _validate_counters(entry["set"], place, (*path, "set"), counters)
 
@@ -207,6 +222,30 @@ def _validate_health(health: Mapping[str, Any], place: Place, path: Path_) -> No
         if name == "codes" and not re.fullmatch(r"[0-9A-Fa-f]{8}( [0-9A-Fa-f]{8})*", str(value)):
             remedy = 'give eight digits each, as "80E18005 8C084E00"'
             raise place.error_at((*path, name), f"{value!r} is no list of codes", remedy)
+
+
+def _validate_library(given: Mapping[str, Any], place: Place, path: Path_, management: str | None) -> None:
+    if management != "libdcmi":
+        what = "a management-library defect acts on chips that are read through one only"
+        raise place.error_at(path, what, 'add management = "libdcmi" at the top of the file')
+    function = given.get("function")
+    if function not in LIBRARY_FUNCTIONS:
+        near = get_close_matches(str(function), LIBRARY_FUNCTIONS, n=3) or LIBRARY_FUNCTIONS
+        where = (*path, "function") if "function" in given else path
+        raise place.error_at(where, f"the library has no function {function!r}", f"choose from {', '.join(near)}")
+    ways = [name for name in given if name != "function"]
+    for name in ways:
+        if name not in _LIBRARY_WAYS:
+            raise place.error_at((*path, name), f"a function has no {name!r}", f"choose from {', '.join(_LIBRARY_WAYS)}")
+        if type(given[name]) is not _LIBRARY_WAYS[name]:
+            remedy = "give a whole number" if _LIBRARY_WAYS[name] is int else "give true"
+            raise place.error_at((*path, name), f"{given[name]!r} is no {name}", remedy)
+    if len(ways) != 1 or not given[ways[0]] and ways[0] != "value":
+        what = "it does not say how the function goes wrong, or says it more than once"
+        raise place.error_at(path, what, "give one of answer (a code, not 0), value, hangs = true")
+    if ways == ["value"] and (function not in LIBRARY_FIGURES or not -(2**31) <= given["value"] < 2**32):
+        remedy = f"give a number of 32 bits for one of {', '.join(LIBRARY_FIGURES)}"
+        raise place.error_at((*path, "value"), f"{function} does not give this figure", remedy)
 
 
 def _validate_counters(rises: Mapping[str, Any], place: Place, path: Path_, counters: Collection[str]) -> None:

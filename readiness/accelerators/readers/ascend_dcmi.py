@@ -53,7 +53,11 @@ def glance(context: Context) -> list[Reading]:
     path = dcmi.find(context.root)
     if path is None:
         raise SourceError(f"{dcmi.LIBRARY} is not installed")
-    library = dcmi.load(path)
+    return read(dcmi.load(path))
+
+
+def read(library: Library) -> list[Reading]:
+    """Read all fields of every device that a library lists."""
     versions = {"driver": _text(library, "get_driver_version"), "dcmi": _text(library, "get_dcmi_version")}
     return [_read(library, where, versions) for where in library.devices()]
 

@@ -107,7 +107,7 @@ class RefusedError(Exception):
 
 
 #: Functions whose names differ between the versions of the interface: here by what version 1 calls them.
-_SECOND_NAMES = {
+SECOND_NAMES = {
     "get_device_chip_info_v2": "get_device_chip_info", "get_device_pcie_info_v2": "get_device_pcie_info",
     "get_device_errorcode_v2": "get_device_error_code_list", "get_device_die_v2": "get_device_die_id",
     "get_device_resource_info": "get_device_proc_mem_info", "get_card_elabel_v2": "get_device_elabel_info",
@@ -123,7 +123,7 @@ class Library:
 
     def call(self, function: str, *arguments: Any) -> None:
         """Call a function by its name in version 1, without its prefix. Raises RefusedError."""
-        name = f"dcmiv2_{_SECOND_NAMES.get(function, function)}" if self.version == 2 else f"dcmi_{function}"
+        name = f"dcmiv2_{SECOND_NAMES.get(function, function)}" if self.version == 2 else f"dcmi_{function}"
         found = getattr(self._library, name, None)
         if found is None:
             raise RefusedError(None, name)
@@ -188,6 +188,11 @@ def load(path: str) -> Library:
         library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
     except OSError as problem:
         raise SourceError(f"{path} cannot be loaded: {problem}") from None
+    return initialised(library)
+
+
+def initialised(library: Any) -> Library:
+    """A loaded library by the newest version of its interface that finds devices. Raises SourceError."""
     reasons = []
     for version in (2, 1):
         candidate = Library(library, version)

@@ -80,4 +80,7 @@ SOURCES: tuple[Source, ...] = (
     Source("kernel log", "", "kernel_log", files=("dev/kmsg",)),
 )
 
-BY_NAME = {source.name: source for source in SOURCES}
+#: The management library of simulated chips whose files name it: on no host, and read for such a chip alone.
+SIMULATED = Source("simulated libdcmi", "Huawei", "simulated")
+
+BY_NAME = {source.name: source for source in (*SOURCES, SIMULATED)}

@@ -32,6 +32,15 @@ def health(injection: Injection) -> None:
     """
 
 
+@kind("management-library", at=Stage.NEVER, domain="health")
+def management_library(injection: Injection) -> None:
+    """A function of the chip's management library fails, gives a figure that is none, or does not come back.
+
+    For chips with `management = "libdcmi"`. `set` names the function (`function = "get_device_power_info"`), and with which
+    code it fails (`answer = -8010`), what it gives (`value = 65535`), or that it never answers (`hangs = true`).
+    """
+
+
 @kind("kernel-log", at=Stage.NEVER, domain="health", severity=1.0, unit="s after the run began")
 def kernel_log(injection: Injection) -> None:
     """The kernel's log gains the line that `set` names while the run goes on, as `line = "NVRM: Xid (PCI:...): 79"`."""

@@ -22,10 +22,12 @@ from readiness.simulator.machine_file import Chip, Condition, Defect
 from tests.support.command_line import readiness
 
 KINDS = (
-    "counter", "hang", "ignore-argument", "low-precision", "nan", "slow", "version", "wrong-gradient", "wrong-operator", "wrong-result",
+    "counter", "hang", "ignore-argument", "low-precision", "management-library", "nan", "slow", "version", "wrong-gradient", "wrong-operator", "wrong-result",
 )  # fmt: skip
 HEAD = 'schema = "readiness.chip/1"\nname = "test"\ntitle = "A test"\n'
 DEFECT = '[[defect]]\nkind = "nan"\n'
+LIBRARY = '[[defect]]\nkind = "management-library"\n'
+MANAGED = HEAD + 'management = "libdcmi"\n'
 FULL = (
     HEAD
     + """\
@@ -378,6 +380,19 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "counter_by_text": (HEAD + '[[defect]]\nkind = "counter"\nset = { corrected = "1" }\n', r":6: .*cannot increase by '1'"),
     "counter_by_half": (HEAD + '[[defect]]\nkind = "counter"\nset = { corrected = 0.5 }\n', r":6: .*cannot increase by 0.5"),
     "counter_back": (HEAD + '[[defect]]\nkind = "counter"\nset = { corrected = -1 }\n', r":6: .*cannot increase by -1"),
+    "library_unnamed": (HEAD + LIBRARY + 'set = { function = "get_device_health", value = 2 }\n', r":6: defect\[0\].set: .*through one only\n.*management = "),
+    "library_function": (MANAGED + LIBRARY + 'set = { function = "get_health", hangs = true }\n', r":7: .*set.function: the library has no function 'get_health'\n.*get_device_health"),
+    "library_no_function": (MANAGED + LIBRARY + "set = { hangs = true }\n", r":7: .*set: the library has no function None"),
+    "library_no_way": (MANAGED + LIBRARY + 'set = { function = "get_device_health" }\n', r":7: .*set: it does not say how"),
+    "library_two_ways": (MANAGED + LIBRARY + 'set = { function = "get_device_health", value = 2, answer = 1 }\n', r":7: .*more than once"),
+    "library_answers_well": (MANAGED + LIBRARY + 'set = { function = "get_device_health", answer = 0 }\n', r":7: .*set: it does not say how"),
+    "library_answers_text": (MANAGED + LIBRARY + 'set = { function = "get_device_health", answer = "no" }\n', r":7: .*set.answer: 'no' is no answer"),
+    "library_hangs_not": (MANAGED + LIBRARY + 'set = { function = "get_device_health", hangs = 1 }\n', r":7: .*set.hangs: 1 is no hangs"),
+    "library_else": (MANAGED + LIBRARY + 'set = { function = "get_device_health", after = 1 }\n', r":7: .*set.after: a function has no 'after'"),
+    "library_no_figure": (MANAGED + LIBRARY + 'set = { function = "get_device_ecc_info", value = 1 }\n', r":7: .*set.value: get_device_ecc_info does not give this figure"),
+    "library_large_figure": (MANAGED + LIBRARY + 'set = { function = "get_device_health", value = 4294967296 }\n', r":7: .*32 bits"),
+    "library_by_and_by": (MANAGED + LIBRARY + 'set = { function = "get_device_health", value = 2 }\nwhen = { every = 2 }\n', r":8: .*when.every: it does not apply"),
+    "library_of_nobody": (HEAD + 'management = "nvml"\n', r":4: management: 'nvml' is not one of"),
     "an_operator_that_is_none": (HEAD + DEFECT + 'op = "aten::no_such_operator"\n', r":6: defect\[0\].op: nothing called aten::no_such_operator"),
     "an_operator_misspelt": (HEAD + DEFECT + 'op = ["mm", "adddmm"]\n', r":6: defect\[0\].op\[1\]: .*aten::adddmm.*\n.*did you mean aten::addmm"),
     "an_operator_taken_apart": (HEAD + DEFECT + 'op = "linear"\n', r":6: defect\[0\].op: PyTorch takes aten::linear apart.*\n.*addmm and mm"),

@@ -129,7 +129,7 @@ def test_simulated_chips_report_their_seeded_faults() -> None:
     ill = run_check("driver.health", simulated("health"))
     assert value(ill, "fatal_faults") == 3
     assert value(ill, "faults", action="reset-device") == 3
-    assert value(run_check("driver.health", simulated("ascend-as-reported", 3)), "faults", action="check-config") == 2
+    assert value(run_check("driver.health", simulated("ascend-as-reported", 3)), "faults", action="check-config") == 3
     assert sum(values(run_check("driver.health", simulated("ascend-as-reported", 0)), "faults")) == 0
 
 
