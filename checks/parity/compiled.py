@@ -71,7 +71,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
     cost=Cost.MINUTES,
     typical_s=60.0,
     limit_s=300.0,
-    catches=(),
+    catches=("wrong-compiled",),
     least={"steps": 3},
 )
 def compiled(accelerator: Accelerator, *, backend: str = "inductor", steps: int = 5) -> Iterator[Yield]:

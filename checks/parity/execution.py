@@ -39,7 +39,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, R
     cost=Cost.SECONDS,
     typical_s=3.0,
     limit_s=300.0,
-    catches=("wrong-result",),
+    catches=("wrong-result", "stale-replay"),
     least={"tolerance": 1e-9, "tolerance_16_bits": 1e-9},
 )
 def execution(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from readiness.simulator.kernels import as_host, is_simulated
+from readiness.simulator.kernels import as_host, is_simulated, is_traced
 
 _FLASH = int(torch.nn.attention.SDPBackend.FLASH_ATTENTION.value)
 
@@ -44,5 +44,9 @@ def _attention(
 
 
 def _hosted(tensor: torch.Tensor) -> torch.Tensor:
+    if is_traced(tensor):  # it has no memory; the choice depends on shape and dtype
+        return torch.empty_strided(
+            tuple(map(int, tensor.shape)), tuple(map(int, tensor.stride())), dtype=tensor.dtype
+        ).requires_grad_(tensor.requires_grad)  # fmt: skip
     plain = as_host(tensor.detach()) if is_simulated(tensor) else tensor.detach()
     return plain.requires_grad_(tensor.requires_grad)

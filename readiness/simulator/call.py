@@ -19,7 +19,8 @@ class Call:
     `arguments` and `keywords` are the host's view and may be changed before it runs; `given` are the device's own
     tensors, which alone know their layout. `silenced` is a call that failed and raised nothing.
     `group` is how many ranks a collective is between, `rank` this one's among them,
-    `peer` the other one of a transfer. `results` are what it gave, as the host sees it, once it has `ended`.
+    `peer` the other one of a transfer. `results` are what it gave, as the host sees it, once it has `ended`;
+    `replaced`, in the replay of a captured graph, are the results of the run before, over which these are written.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Call:
     seconds: float = 0.0
     ended: bool = False
     silenced: bool = False
+    replaced: Any = None
     _tensors: list[torch.Tensor] | None = None
 
     @property

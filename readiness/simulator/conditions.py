@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from readiness.simulator import graphs
 from readiness.simulator.call import Call, tensors_in
 from readiness.simulator.machine_file import Condition, Value
 
@@ -80,6 +81,10 @@ def _numbers(values: Sequence[Any]) -> Iterator[float]:
 def _on_call(when: Condition) -> Iterator[Callable[[Call], bool]]:
     if when.backward is not None:
         yield lambda call: call.backward is when.backward
+    if when.compiled is not None:
+        yield lambda _: graphs.is_compiled() is when.compiled
+    if when.replayed is not None:
+        yield lambda call: (call.replaced is not None) is when.replayed
     if when.deterministic is not None:
         yield lambda _: torch.are_deterministic_algorithms_enabled() is when.deterministic
     if when.argument:

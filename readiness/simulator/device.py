@@ -17,7 +17,8 @@ import torch
 from readiness.simulator import storage_views
 from readiness.simulator.call import Call
 from readiness.simulator.faults import kinds
-from readiness.simulator.injection import ActiveFault, Stage
+from readiness.simulator.graphs import Capture
+from readiness.simulator.injection import ActiveFault, FaultKind, Stage
 from readiness.simulator.machine_file import Chip, Defect
 from readiness.simulator.memory_ledger import MemoryLedger
 from readiness.simulator.stale_memory import StaleMemory
@@ -89,6 +90,7 @@ class SimulatedDevice:
         self.lost = ""  # why this process can use the chip no more
         self.stale = StaleMemory()
         self.stream = 0  # the current one's number
+        self.capture: Capture | None = None  # of the graph that is being captured
         self._faults_by_name: dict[str, tuple[list[ActiveFault], list[ActiveFault]]] = {}
         self._temperature = _Temperature()
         whens = [fault.defect.when for fault in self.faults]
@@ -102,7 +104,7 @@ class SimulatedDevice:
     def _active_faults(self, seed: int) -> list[ActiveFault]:
         known = kinds()
         return [
-            ActiveFault(_warm(defect) if kind.warm else defect, kind, self.number, seed, position)
+            ActiveFault(_within(_warm(defect) if kind.warm else defect, kind), kind, self.number, seed, position)
             for position, defect in enumerate(self.chip.defects)
             if (kind := known[defect.kind]).at is not Stage.NEVER
         ]
@@ -159,13 +161,23 @@ class SimulatedDevice:
         self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
     ) -> Any:
         """Run an operator on the host's tensors, and inject the faults that match it."""
+        if self.capture is None:
+            return self._call(name, operator, arguments, keywords, given)
+        result = self._call(name, operator, arguments, keywords, given)
+        self.capture.add(lambda before: self._call(name, operator, arguments, keywords, given, replaced=before), result)
+        return result
+
+    def _call(
+        self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any],
+        replaced: Any = None,
+    ) -> Any:  # fmt: skip
         self.raise_if_lost()
         if self._timed:
             self._temperature.update()
         before, after = self.faults_of(name)
         if not (before or after or self._keeps_stale_memory):
             return operator(*arguments, **keywords)
-        call = Call(name, list(arguments), dict(keywords), given)
+        call = Call(name, list(arguments), dict(keywords), given, replaced=replaced)
         return self.perform(call, lambda: operator(*call.arguments, **call.keywords))
 
     def perform(self, call: Call, run: Callable[[], Any]) -> Any:
@@ -245,6 +257,15 @@ class SimulatedDevice:
         if self._timed:
             self._temperature.update()
         name = f"copy::{_DIRECTIONS[given[0].device.type == 'cpu', given[1].device.type == 'cpu']}"
+        if self.capture is not None:
+            if name != "copy::on_device":
+                raise RuntimeError("operation not permitted while a graph is being captured: a copy from or to the host")
+            self.capture.add(lambda _: self._copy(name, source, target, given), None)
+        self._copy(name, source, target, given)
+
+    def _copy(
+        self, name: str, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
         if name == "copy::to_host":
             self.raise_pending()
         if not (any(self.faults_of(name)) or self._keeps_stale_memory):
@@ -280,6 +301,11 @@ def _warm(defect: Defect) -> Defect:
     when = defect.when
     begins = (when.temperature, when.after_s, when.after_calls, when.every, when.probability)
     return defect if any(value is not None for value in begins) else replace(defect, when=replace(when, temperature=80.0))
+
+
+def _within(defect: Defect, kind: FaultKind) -> Defect:
+    """The defect with the condition of kinds that act in graphs only."""
+    return replace(defect, when=replace(defect.when, **{kind.within: True})) if kind.within else defect
 
 
 def _free_memory(memory: Memory, size: int) -> None:

@@ -42,7 +42,8 @@ class FaultKind:
     """A kind of defect.
 
     `severity` is what it has where a chip file gives none, in `unit`. A `warm` kind waits for the chip to be warm where
-    the file names no other beginning. `act` returns False for a call that it had nothing to harm in.
+    the file names no other beginning. `within` is the condition on graphs without which a kind does not act: `compiled` or
+    `replayed`. `act` returns False for a call that it had nothing to harm in.
     """
 
     name: str
@@ -52,6 +53,7 @@ class FaultKind:
     unit: str
     act: Callable[[Injection], bool | None]
     warm: bool = False
+    within: str = ""
 
     @property
     def summary(self) -> str:

@@ -68,6 +68,14 @@ def is_simulated(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.device.type == KIND
 
 
+def is_traced(value: Any) -> bool:
+    """True if the value is a tensor without memory, with which a compiler traces what a function would do."""
+    from torch._subclasses.fake_tensor import FakeTensor
+    from torch._subclasses.functional_tensor import FunctionalTensor
+
+    return isinstance(value, FakeTensor | FunctionalTensor)
+
+
 def as_host(tensor: torch.Tensor) -> torch.Tensor:
     """Return a host tensor over the same memory, with pending conjugations and negations resolved."""
     if tensor._is_zerotensor():  # it has no memory at all

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from readiness.simulator import graphs
 from readiness.simulator.device import SimulatedDevice
 
 _numbers = itertools.count(1)
@@ -182,6 +183,7 @@ def make() -> types.ModuleType:
         "_is_in_bad_fork": lambda: False,
         "_lazy_init": _nothing,
     }
+    contents |= graphs.graph_contexts(_device)
     for name, value in contents.items():
         setattr(module, name, value)
     return module

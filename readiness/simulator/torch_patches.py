@@ -6,12 +6,13 @@ the simulator, not of any chip.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import Any, Protocol
 
 import torch
 
-from readiness.simulator import storage_views
+from readiness.simulator import graphs, storage_views
 from readiness.simulator.call import Call
 from readiness.simulator.device import SimulatedDevice
 from readiness.simulator.kernels import KIND
@@ -47,6 +48,7 @@ def close(current: _HasDevice) -> object:
 
     torch.accelerator.synchronize = synchronize
     _close_dlpack(current)
+    _close_compiler()
     library = torch.library.Library("aten", "IMPL")
     library.impl("_pin_memory", _pin, "CPU")
     library.impl("is_pinned", _is_pinned, "CPU")
@@ -73,6 +75,36 @@ def _close_dlpack(current: _HasDevice) -> None:
 
     torch.Tensor.__dlpack_device__ = dlpack_device  # type: ignore[method-assign]
     torch.Tensor.__dlpack__ = export  # type: ignore[method-assign]
+
+
+def _close_compiler() -> None:
+    """Let torch.compile use the device's own compiler for what works on it, in place of the default one, and never look
+    into the simulator: its kernels are Python, and those of other devices are not.
+    """
+    plain_entry: Any = torch.compile
+
+    @functools.wraps(plain_entry)
+    def entry(*arguments: Any, **keywords: Any) -> Any:
+        _hide_simulator()
+        return plain_entry(*arguments, **keywords)
+
+    torch.compile = entry
+    wrapper: Any = torch._TorchCompileInductorWrapper
+    plain: Any = wrapper.__call__
+
+    def compile_with(self: Any, module: Any, inputs: Any) -> Any:
+        tensors = (*inputs, *(node.meta.get("example_value") for node in module.graph.nodes))
+        on_device = any(isinstance(given, torch.Tensor) and given.device.type == KIND for given in tensors)
+        return graphs.compile_graph(module, inputs) if on_device else plain(self, module, inputs)
+
+    wrapper.__call__ = compile_with
+
+
+@functools.cache
+def _hide_simulator() -> None:
+    from torch._dynamo import trace_rules
+
+    trace_rules.add("readiness.simulator")
 
 
 def _pin(tensor: torch.Tensor, device: Any = None) -> torch.Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -107,14 +108,14 @@ def _traced(accelerator: Accelerator, backend: str, tokens: int) -> Executed:
     return Executed(errors, wrong, decoded.tokens.numel())
 
 
-#: What a graph of a stack is called in its module of torch.
-_GRAPHS = ("CUDAGraph", "XPUGraph", "NPUGraph", "MUSAGraph", "MLUGraph")
+#: What a graph of a stack is called in its module of torch: CUDAGraph, NPUGraph.
+_GRAPH = re.compile(r"[A-Z]+Graph")
 
 
 def _graph(accelerator: Accelerator) -> Executed:
     """A layer captured once and replayed with other inputs, as servers decode."""
     module: Any = _module(accelerator.device)
-    kind = next((getattr(module, name) for name in _GRAPHS if hasattr(module, name)), None)
+    kind = next((getattr(module, name) for name in dir(module) if _GRAPH.fullmatch(name)), None)
     if kind is None or not hasattr(module, "graph"):
         raise _NotOfferedError(f"torch has no graphs to capture for {accelerator.device.type}")
     size = transformer.Size(layers=1)

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from readiness.simulator.injection import FaultKind, Injection, Stage
 
-_FILES = ("arguments", "collectives", "failures", "memory", "numbers", "results", "software", "speed", "sums")
+_FILES = ("arguments", "collectives", "failures", "graphs", "memory", "numbers", "results", "software", "speed", "sums")
 _kinds: dict[str, FaultKind] = {}
 #: What does the harm. It returns False where the call had nothing to harm, and nothing has changed.
 Act = TypeVar("Act", bound=Callable[[Injection], bool | None])
@@ -32,12 +32,13 @@ def kind(
     severity: float = 0.0,
     unit: str = "1",
     warm: bool = False,
+    within: str = "",
 ) -> Callable[[Act], Act]:
     """Decorator that registers a function as a kind of defect."""
 
     def declare(act: Act) -> Act:
         assert name not in _kinds, f"two kinds are called {name}"
-        _kinds[name] = FaultKind(name, at, (domain,) if isinstance(domain, str) else domain, severity, unit, act, warm)
+        _kinds[name] = FaultKind(name, at, (domain,) if isinstance(domain, str) else domain, severity, unit, act, warm, within)
         return act
 
     return declare

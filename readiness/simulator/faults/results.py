@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def _scale(injection: Injection) -> bool:
+def scale(injection: Injection) -> bool:
     """Scale every floating-point element up or down by the severity; change one element of integers by one."""
     import torch
 
@@ -56,7 +56,7 @@ def _place(tensor: torch.Tensor, position: int) -> tuple[int, ...]:
 @kind("shared-device", at=Stage.AFTER, severity=1e-2, unit="relative error")
 def shared_device(injection: Injection) -> bool:
     """Results are off while another process works on the same chip."""
-    return injection.device.memory.ledger.others() > 0 and _scale(injection)
+    return injection.device.memory.ledger.others() > 0 and scale(injection)
 
 
 @kind("wrong-result", at=Stage.AFTER, severity=1e-2, unit="relative error")
@@ -67,7 +67,7 @@ def wrong_result(injection: Injection) -> bool:
     """
     if (factor := injection.settings.get("factor")) is not None:
         return _multiply(injection, float(factor))
-    return _scale(injection)
+    return scale(injection)
 
 
 @kind("wrong-gradient", at=Stage.AFTER, severity=1e-2, unit="relative error")

@@ -106,6 +106,12 @@ class Row:
             if not op_semantics.CORE.issuperset(self.operators):  # what is asked of the core is not asked of others
                 dropped = [item.id for item in requirements if item.where.get("catalogue") == "core"]
             entries = [self._narrowed(item) for item in requirements if item.check == _SWEEP and item.id not in dropped]
+        if "parity.compiled" in self.checks:  # profiles of language models ask for it
+            asked = {item.id: item for item in loader.load("deepseek-v3", check_registry.discover()).requirements}
+            entries += [
+                {"id": id, "check": asked[id].check, "measure": asked[id].measure, "at_most": asked[id].limit.bound}
+                for id in ("compiled-losses", "compiled-weights")
+            ]
         document = {
             "schema": "readiness.profile/1", "name": "catalogue", "title": "General, for one row of the catalogue",
             "extends": ["general"], "drop": dropped, "settings": settings, "require": entries,

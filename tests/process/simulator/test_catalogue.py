@@ -133,4 +133,4 @@ def test_a_row_is_run_from_end_to_end() -> None:
     assert result.cells()[:2] == ["sram-uce-threshold", "ecc_hbm"]
     table = list(catalogue.markdown([result, catalogue.Result(BY_ID["rccl-graph-multistream"])]))
     assert table[-1] == "| together | 1 | 0 | 0 | 1 |"
-    assert "captures no graphs" in table[3]
+    assert "captures operators, and no collectives" in table[3]

@@ -109,7 +109,7 @@ UNSEEN = {"link-slow", "wrong-layout", "once-in-a-thousand", "nondeterministic",
     "narrow-integers", "wrong-ties", "leak-by-shape", "nan-skipped", "wrong-autocast", "position-dependent", "several-bits",
     "channels-last", "expanded-gradient", "silent-failure", "wrong-timer", "wrong-figure", "slow-while-exchanging",
     "slower-by-15-percent", "less-memory", "kernel-log", "memory-kept", "wedged-after-kill", "shared-device", "dlpack-offset",
-    "management-library",
+    "management-library", "wrong-compiled", "stale-replay",
 }  # fmt: skip
 
 
