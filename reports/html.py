@@ -138,16 +138,11 @@ def _cards(groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
 
 
 def _maturity(assessment: Assessment, groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
-    """What of PyTorch is there and right on each group's stack, where anything is known of it."""
-    for group in groups:
-        found = rendering.maturity_of(group.lead, assessment)
-        if found.share is not None:
-            yield {
-                "name": group.title(),
-                "line": rendering.maturity_line(found),
-                "stated": rendering.stated_line(found),
-                "rows": [list(row) for row in rendering.maturity_rows(found)],
-            }
+    """What of PyTorch is there and right on each of these groups' stacks, where anything is known of it."""
+    shown = {group.title() for group in groups}
+    for one in rendering.maturity_texts(assessment):
+        if (name := one.group.title()) in shown:
+            yield {"name": name, "line": one.line, "stated": one.stated, "rows": [list(row) for row in one.rows]}
 
 
 def _verdicts(groups: Sequence[DeviceGroup]) -> list[list[Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from readiness import rendering
 from readiness.datamodel import Assessment, Decision, Finding, Use
+from readiness.judging.maturity import Standing
 from readiness.rendering import DeviceGroup, Kind, Section, SharedFinding, Statement, Time, diagnosis
 from readiness.rendering import escape_markdown as escape
 from readiness.rendering import rows as detail_rows
@@ -48,13 +49,14 @@ def _sections(assessment: Assessment) -> Iterator[Section]:
     yield _each("Limits", "limits", groups, Kind.LIMIT, order, 0.1, 5)
     yield _unknown(groups, order)
     yield _each("Waived", "waived failures", groups, Kind.WAIVED, order, 0.05, 5)
+    yield Section("maturity", ready_parts(_maturity(assessment)), 0.05, f"\n### {rendering.MATURITY_TITLE}\n\n")
     lines = [f"- {name}: {escape(text, 4000)}\n" for name, text in rendering.detection_texts(assessment).items()]
     yield Section("lines of the rehearsal", ready_parts(lines), 0.05, f"\n### {rendering.REHEARSAL_TITLE}\n\n")
     yield Section("claims of soaks", ready_parts(_soak_claims(groups)), 0.05, f"\n### {rendering.SOAK_CLAIMS_TITLE}\n\n")
     stacks = [(group.names(code), rendering.software(group.lead)) for group in groups]
     versions = (f"\n{ids}: {escape(software, 3000)}\n" for ids, software in stacks if software)
     yield Section("software stacks", ready_parts(versions), 0.05)
-    yield Section("tables", list(_details(groups)), 1.0)
+    yield Section("tables", [*_immature(assessment), *_details(groups)], 1.0)
 
 
 def _notes(assessment: Assessment) -> Iterator[str]:
@@ -78,6 +80,25 @@ def _diagnosis(assessment: Assessment) -> Iterator[str]:
         yield f"{number}. **{escape(one.sentence)}** {escape(one.weight)}\n   - **first:** {escape(one.remedy)}\n"
     if rest:
         yield f"\n{escape(rest)}\n"
+
+
+def _maturity(assessment: Assessment) -> Iterator[str]:
+    """A point for each group: how much of what PyTorch users rely on is there and right, and what others state."""
+    for one in rendering.maturity_texts(assessment):
+        stated = f"  - {escape(one.stated)}\n" if one.stated is not None else ""
+        yield f"- {one.group.title(code)}: {escape(one.line)}\n{stated}"
+
+
+def _immature(assessment: Assessment) -> Iterator[Part]:
+    """Folded: what of that is missing or wrong. What is unknown is counted in the line."""
+    header = "| area | what | standing | why |\n|---|---|---|---|"
+    for one in rendering.maturity_texts(assessment):
+        rows = [partial(_line_of, row) for row in one.rows if row[2] != Standing.UNKNOWN]
+        yield from _folded(f"{one.group.title()}: what of PyTorch is missing or wrong", header, rows)
+
+
+def _line_of(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(escape(cell, 300) for cell in cells)} |"
 
 
 def code(text: str) -> str:

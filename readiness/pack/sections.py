@@ -83,6 +83,7 @@ def _part(core: Core, subject: Subject) -> dict[str, Any]:
         "took": duration(assessment.seconds),
         "verdict_rows": list(verdict_rows(subject)),
         "scores": list(_scores(assessment)),
+        "maturity": list(rendering.maturity_texts(assessment)),
         "system": system.described(assessment, core.pack["system"].get(subject.path, {})),
         "devices": [_device(item) for item in assessment.accelerators],
         "rows": rows,

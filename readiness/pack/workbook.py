@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from readiness import rendering
 from readiness.pack import evidence_matrix, sections
 from readiness.pack.contents import Core
 from readiness.pack.glossary import WORDS
@@ -36,6 +37,8 @@ _VERDICTS = (
     ("decision", "verdict"), ("score", "score..ceiling"),
     ("outcome_counts", "what stands in the way"), ("profile", "profile"), ("started", "started"),
 )  # fmt: skip
+#: Columns of the sheet about maturity.
+_MATURITY = (("assessment", 16), ("accelerators", 18), ("area", 18), ("what", 30), ("standing", 60), ("why", 50))
 _COLOURS = {
     Kind.PASSED: "#D9F2DE", Kind.BLOCKER: "#FBDCDC", Kind.LIMIT: "#FFE5D0", Kind.UNKNOWN: "#FDEEC6", Kind.WAIVED: "#FFE5D0",
     Kind.INFORMATION: "#DCEBFB", Kind.NOT_APPLICABLE: "#E8EBEE",
@@ -75,6 +78,7 @@ def render(core: Core) -> bytes:
     }  # fmt: skip
     _summary(book, formats, core)
     _requirements(book, formats, core)
+    _maturity(book, formats, core)
     _glossary(book, formats)
     book.close()
     return buffer.getvalue()
@@ -168,6 +172,28 @@ def _requirement(sheet: Any, formats: dict[Any, Any], number: int, row: MatrixRo
     _fit(sheet, number, cells, [width for _, width in _HEADS])
     for column in range(len(cells), len(_HEADS)):
         sheet.write_blank(number, column, None, formats["empty"])
+
+
+def _maturity(book: Any, formats: dict[Any, Any], core: Core) -> None:
+    """A sheet with what PyTorch users rely on: the share that is there and right, and a row for all that is not."""
+    rows: list[tuple[str, ...]] = []
+    for subject in core.subjects:
+        for one in rendering.maturity_texts(subject.assessment):
+            rows.append((subject.name, one.group.title(), "all", "", one.line, one.stated or ""))
+            rows += [(subject.name, one.group.title(), *row) for row in one.rows]
+    if not rows:
+        return
+    sheet = book.add_worksheet("Maturity")
+    for column, (name, width) in enumerate(_MATURITY):
+        _text(sheet, 0, column, name, formats["head"])
+        sheet.set_column(column, column, width)
+    for number, row in enumerate(rows, start=1):
+        for column, value in enumerate(row):
+            _text(sheet, number, column, value, formats["text"])
+        _fit(sheet, number, row, [width for _, width in _MATURITY])
+    sheet.freeze_panes(1, 0)
+    sheet.set_landscape()
+    sheet.fit_to_pages(1, 0)
 
 
 def _glossary(book: Any, formats: dict[Any, Any]) -> None:

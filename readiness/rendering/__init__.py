@@ -41,7 +41,7 @@ from readiness.rendering.findings import (
     title,
 )
 from readiness.rendering.maturity import TITLE as MATURITY_TITLE
-from readiness.rendering.maturity import maturity_line, maturity_of, maturity_rows, stated_line
+from readiness.rendering.maturity import maturity_line, maturity_of, maturity_rows, maturity_texts, stated_line
 from readiness.rendering.soak_claims import TITLE as SOAK_CLAIMS_TITLE
 from readiness.rendering.soak_claims import soak_claims
 from readiness.rendering.text import (
@@ -98,6 +98,7 @@ __all__ = [
     "maturity_line",
     "maturity_of",
     "maturity_rows",
+    "maturity_texts",
     "measured",
     "memory",
     "message",

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 from readiness.datamodel import AcceleratorAssessment, Assessment
 from readiness.judging.maturity import Maturity, Standing, assess
+from readiness.rendering.device_groups import DeviceGroup, group_devices
 from readiness.rendering.text import clean, counted
 
 TITLE = "Maturity"
 _LONGEST_REASON = 120
+
+
+@dataclass(frozen=True, slots=True)
+class MaturityText:
+    """Maturity of a group of like devices: its line, what others state beside it, and a row for all that is not right."""
+
+    group: DeviceGroup
+    line: str
+    stated: str | None
+    rows: Sequence[tuple[str, str, str, str]]
 
 
 def maturity_of(item: AcceleratorAssessment, assessment: Assessment) -> Maturity:
@@ -40,6 +54,14 @@ def maturity_rows(found: Maturity) -> list[tuple[str, str, str, str]]:
         for one in found.features
         if one.standing is not Standing.RIGHT
     ]
+
+
+def maturity_texts(assessment: Assessment) -> Iterator[MaturityText]:
+    """Yield the maturity of each group of like devices of which anything is known."""
+    for group in group_devices(assessment):
+        found = maturity_of(group.lead, assessment)
+        if found.share is not None:
+            yield MaturityText(group, maturity_line(found), stated_line(found), maturity_rows(found))
 
 
 def _percent(share: float) -> str:

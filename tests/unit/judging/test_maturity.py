@@ -122,7 +122,10 @@ def test_reports_have_the_line_and_the_list() -> None:
 
     item = assessed(finding("driver.dlpack", "wrong", Outcome.PASS, 0.0), finding("driver.streams", "order_violations", Outcome.FAIL, 3.0))
     document = Assessment("0.1.0", 7, "2026-12-01T00:00:00Z", 1.0, {}, "general", "", "", (Use.TRAINING,), (item,))
-    for text in (render("table", document), render("html", document)):
+    for text in (render("table", document), render("html", document), render("markdown", document)):
         assert "50 %" in text, text
+    assert "| driver | streams and events | wrong |" in render("markdown", document)
+    untold = Assessment("0.1.0", 7, "2026-12-01T00:00:00Z", 1.0, {}, "general", "", "", (Use.TRAINING,), (assessed(),))
+    assert "### Maturity" not in render("markdown", untold)
     assert "wrong: streams and events (driver)" in render("table", document, verbose=True)
     assert maturity_rows(assess(item, DAY))[0][:3] == ("driver", "versions that fit together", "unknown")

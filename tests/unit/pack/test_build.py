@@ -17,6 +17,7 @@ from readiness.datamodel import Decision, Use, Verdict
 from readiness.documents import assessment as documents
 from readiness.documents import schema
 from readiness.errors import BadFileError, UsageError
+from readiness.judging import maturity
 from readiness.pack import build, in_toto, system, verify
 from readiness.pack.contents import BOM, COMPARISON, MANIFEST, PACK, PAGE, STATEMENT, SYSTEM, TEST_RESULT, WAIVERS, WORKBOOK
 from readiness.pack.in_toto import Result
@@ -353,6 +354,27 @@ def cells(content: bytes) -> list[Any]:
 
     book = load_workbook(io.BytesIO(content))
     return [cell.value for sheet in book.worksheets for row in sheet.iter_rows() for cell in row if cell.value is not None]
+
+
+def test_the_maturity_of_the_stack_is_on_the_page_and_in_the_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from openpyxl import load_workbook
+
+    assert "Maturity of the software stack" not in packs.contents(tmp_path)[PAGE].decode()  # nothing is known of it
+    features = (
+        maturity.Feature("numerics", "small errors", "family.topic", {"dtype": "float32"}, ("error",)),
+        maturity.Feature("driver", "a high speed", "family.topic", measures=("speed",)),
+    )  # fmt: skip
+    monkeypatch.setattr(maturity, "FEATURES", features)
+    files = packs.contents(tmp_path, with_workbook=True)
+    page = files[PAGE].decode()
+    assert "Maturity of the software stack" in page
+    line = "50 % of 2 features that PyTorch users rely on are present and right: numerics 100 %, driver 0 %"
+    assert line in page
+    assert "a high speed" in page
+    assert "small errors" not in page  # it is right
+    whole, *rest = ([cell.value for cell in row] for row in load_workbook(io.BytesIO(files[WORKBOOK]))["Maturity"].iter_rows(min_row=2))
+    assert (whole[0], whole[2], whole[4]) == ("a", "all", line)
+    assert [row[2:5] for row in rest] == [["driver", "a high speed", "wrong"]]
 
 
 def test_the_workbook_is_read_by_another_program(tmp_path: Path) -> None:
