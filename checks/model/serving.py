@@ -134,7 +134,7 @@ def serving(
         model = decoder.build(plan, draw, accelerator.device, getattr(torch, dtype)).eval()
         prompts = torch.randint(plan.architecture.vocabulary, (max(batches), length), generator=draw)
         served = [
-            steps.serve(model, prompts[:batch].to(accelerator.device), tokens, accelerator.synchronize, rounds=rounds)
+            steps.serve(accelerator, model, prompts[:batch].to(accelerator.device), tokens, rounds=rounds)
             for batch in batches
         ]
     yield Measurement("supported", int(refusal.reason is None), {"phase": "pace"}, about=refusal.reason)

@@ -70,7 +70,7 @@ def matmul(
     Most of a transformer's time is spent here. The size doubles from 256 until one product takes a twentieth of
     `budget_s`, or `largest` is reached; random matrices, each product the input of the next, so that none can be left
     out. The rate is held against the rated one of this model, where that is known: far below it is a poor bargain, above it
-    suspect. Time is the host's; the device's own events must agree with it.
+    suspect. Time is that of the device's own events where the host's clock agrees with it, else the host's.
 
     Labels: `dtype`.
     """
@@ -78,7 +78,7 @@ def matmul(
 
     from readiness.probes.throughput import rate_baselines
     from readiness.probes.throughput.gemm import product_chain
-    from readiness.probes.throughput.timing import once, repeat
+    from readiness.probes.throughput.timing import measured, once, settle
 
     rated, device = accelerator.rated(), accelerator.device
 
@@ -91,7 +91,8 @@ def matmul(
                 if 2 * size > largest or once(chain.step, accelerator.synchronize) > budget_s / 20:
                     break
                 size *= 2
-            timing = repeat(chain.step, accelerator.synchronize, budget_s=budget_s)
+            settled = settle(accelerator)
+            timing = measured(accelerator, chain.step, budget_s=budget_s)
             checksum = chain.checksum()
         except (RuntimeError, NotImplementedError, TypeError) as problem:
             yield Measurement("supported", 0, {"dtype": name})
@@ -99,7 +100,7 @@ def matmul(
             continue
         yield Measurement("supported", 1, {"dtype": name})
         yield Row({"dtype": name, "size": size, "seconds": timing.median, "fastest": min(timing.seconds),
-                   "slowest": max(timing.seconds), "checksum": checksum,
+                   "slowest": max(timing.seconds), "checksum": checksum, "clock": timing.clock, **settled.cells(),
                    "precision": torch.get_float32_matmul_precision()})  # fmt: skip
         work = 2.0 * size**3
         yield Measurement(

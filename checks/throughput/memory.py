@@ -62,7 +62,7 @@ def memory(
     """
     import torch
 
-    from readiness.probes.throughput.timing import repeat
+    from readiness.probes.throughput.timing import measured, settle
 
     size = (host_mib if accelerator.device.type == "cpu" else device_mib) * 2**20
     reading = accelerator.memory()
@@ -71,10 +71,12 @@ def memory(
     drawn = torch.randint(0, 256, (2**22 + 1,), dtype=torch.uint8, generator=accelerator.generator("bandwidth"))
     source = drawn.repeat(-(-size // drawn.numel()))[:size].to(accelerator.device)
     target = torch.empty_like(source)
-    timing = repeat(lambda: target.copy_(source), accelerator.synchronize, budget_s=budget_s)
+    settled = settle(accelerator)
+    timing = measured(accelerator, lambda: target.copy_(source), budget_s=budget_s)
     equal = torch.equal(source, target)
     yield Measurement("wrong_bytes", 0 if equal else int((source.cpu() != target.cpu()).sum()))
-    yield Row({"bytes": size, "seconds": timing.median, "fastest": min(timing.seconds), "slowest": max(timing.seconds)})
+    yield Row({"bytes": size, "seconds": timing.median, "fastest": timing.best, "slowest": max(timing.seconds),
+               "clock": timing.clock, **settled.cells()})  # fmt: skip
     work = 2.0 * size
     yield Measurement(
         "bandwidth_gbps", timing.rate(work) / 1e9, spread=timing.spread(work) / 1e9, samples=len(timing.seconds)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,42 +13,18 @@ import torch
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Measurement, Row, Yield
 from readiness.host import memory as host_memory
-from readiness.host.runqueue_wait import in_line_s, is_reported
 from readiness.probes.model import decoder
 from readiness.probes.model.decoder import Decoder, Plan
 from readiness.probes.parity.train_and_decode import lowered
-from readiness.probes.throughput.process_timing import once
+from readiness.probes.throughput import timing
 from readiness.probes.throughput.rate_baselines import Beside, beside_host
+from readiness.probes.throughput.timing import Timing
 
 Tensor = torch.Tensor
 #: Share of the device's free memory that the model and its training may take.
 _SHARE = 0.6
 #: Steps before any is timed: kernels are chosen, pools filled, moments made.
 _WARM_UP = 2
-#: A host that kept the process waiting for so much of the time does not say how fast the device is.
-MOST_WAITED = 0.1
-
-
-@dataclass(slots=True)
-class Timed:
-    """Seconds of each repetition, and the share of the time for which the process waited for a processor."""
-
-    seconds: list[float] = field(default_factory=list)
-    waited: float = math.nan
-
-    @property
-    def busy(self) -> bool:
-        """True if other work on the host disturbed it; on a device of its own silicon it hardly matters."""
-        return self.waited > MOST_WAITED
-
-    @property
-    def median(self) -> float:
-        """Median of the seconds."""
-        return statistics.median(self.seconds)
-
-    def quantile(self, share: float) -> float:
-        """The value below which this share lies."""
-        return sorted(self.seconds)[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
 
 
 def chosen_model(accelerator: Accelerator, config: Any) -> Plan | None:
@@ -98,23 +72,12 @@ def training(
     return found
 
 
-def steps(work: Training, *, budget_s: float, least: int, most: int = 200) -> Timed:
-    """Time steps after a warm-up. Raises what the device raises."""
+def steps(work: Training, *, budget_s: float, least: int, most: int = 200) -> Timing:
+    """Time steps one by one after a warm-up. Raises what the device raises."""
     for _ in range(_WARM_UP):
         work.step()
-    return repeated(work.step, work.accelerator.synchronize, budget_s=budget_s, least=least, most=most)
-
-
-def repeated(
-    work: Callable[[], object], synchronize: Callable[[], None], *, budget_s: float, least: int, most: int = 200
-) -> Timed:
-    """Time repetitions until the budget is spent; waiting for a processor does not count, and is told."""
-    timed = Timed()
-    began, waited = time.perf_counter(), in_line_s() if is_reported() else math.nan
-    while len(timed.seconds) < least or (len(timed.seconds) < most and time.perf_counter() - began < budget_s):
-        timed.seconds.append(once(work, synchronize))
-    timed.waited = (in_line_s() - waited) / max(time.perf_counter() - began, 1e-9)
-    return timed
+    clock = timing.clock_of(work.accelerator)
+    return timing.sampled(lambda: clock(work.step), budget_s=budget_s, least=least, most=most)
 
 
 def step_operations(plan: Plan, batch: int, length: int) -> tuple[float, str]:
@@ -145,30 +108,34 @@ class Served:
 
     batch: int
     prompt: int
-    prefill: Timed
-    decode: Timed
+    prefill: Timing
+    decode: Timing
 
 
 @torch.no_grad()
-def serve(model: Decoder, prompt: Tensor, count: int, synchronize: Callable[[], None], *, rounds: int) -> Served:
+def serve(accelerator: Accelerator, model: Decoder, prompt: Tensor, count: int, *, rounds: int) -> Served:
     """Serve a batch of prompts (B, T) several times: read them, then decode `count` tokens greedily, one at a time."""
-    prefill, decoding = Timed(), Timed()
-    began, waited = time.perf_counter(), in_line_s() if is_reported() else math.nan
-    for number in range(rounds + 1):
+    clock, first, singles = timing.clock_of(accelerator), list[float](), list[float]()
+
+    def conversation() -> None:
         state: list[Any] = []
-        first = once(partial(_extend, state, model, prompt, None), synchronize)
+        first.append(clock(partial(_extend, state, model, prompt, None)))
         logits, cache = state
-        given, singles = logits[:, -1].argmax(-1, keepdim=True), []
+        given = logits[:, -1].argmax(-1, keepdim=True)
         for _ in range(count):
             answer: list[Any] = []
-            singles.append(once(partial(_extend, answer, model, given, cache), synchronize))
+            singles.append(clock(partial(_extend, answer, model, given, cache)))
             logits, cache = answer
             given = logits[:, -1].argmax(-1, keepdim=True)
-        if number:  # the first round warms up
-            prefill.seconds.append(first)
-            decoding.seconds += singles
-    prefill.waited = decoding.waited = (in_line_s() - waited) / max(time.perf_counter() - began, 1e-9)
-    return Served(prompt.shape[0], prompt.shape[1], prefill, decoding)
+
+    conversation()  # warms up
+    first.clear()
+    singles.clear()
+    began, waited = time.perf_counter(), timing.waited_s()
+    for _ in range(rounds):
+        conversation()
+    share = (timing.waited_s() - waited) / max(time.perf_counter() - began, 1e-9)
+    return Served(prompt.shape[0], prompt.shape[1], Timing(tuple(first), share), Timing(tuple(singles), share))
 
 
 def _extend(found: list[Any], model: Decoder, tokens: Tensor, cache: decoder.Cache | None) -> None:

@@ -15,7 +15,7 @@ import torch
 from readiness.accelerators.base import Accelerator
 from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.probes.stability.operations import LAYOUTS, OPERATIONS, RARER, Case, both_phases, draw
-from readiness.probes.throughput.process_timing import once
+from readiness.probes.throughput.timing import once_running as once
 
 _LEAST_S = 5e-4
 _SUSPECT = 2.0

@@ -10,20 +10,20 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.host.runqueue_wait import in_line_s, is_reported
+from readiness.probes.throughput import timing
 from readiness.probes.throughput.gemm import product_chain
-from readiness.probes.throughput.process_timing import once
+from readiness.probes.throughput.timing import MOST_WAITED
+from readiness.probes.throughput.timing import once_running as once
 
 #: Turns of device and host, of which the best of each counts; a batch of calls between two events takes so long.
 _TURNS, _BATCH_S, _MOST_CALLS = 24, 0.05, 2000
-#: Share of the time for which the process may have waited for a processor: beyond it the best says little, unless that of
-#: every other turn is the same but for so much.
-MOST_WAITED, _SAME = 0.1, 0.03
+#: On a busy host the best says little, unless that of every other turn is the same but for so much.
+_SAME = 0.03
 #: Larger products take long on one thread and tell no more; in smaller ones the start of a call is a part that counts.
 _LARGEST_BESIDE = 1024
 
@@ -98,22 +98,18 @@ def timer_ratio(accelerator: Accelerator, work: Callable[[], object], seconds: f
 
     `seconds` is what a call takes about. The batch is long against starting it, so that both clocks see the same.
     """
-    event: Any = getattr(accelerator.stack.module(), "Event", None)
-    if event is None:
+    pair = timing.events(accelerator)
+    if pair is None:
         return None
-    try:
-        start, end = event(enable_timing=True), event(enable_timing=True)
-        ratios: list[float] = []
-        for _ in range(3):
-            accelerator.synchronize()
-            began = time.perf_counter()
-            start.record()
-            for _ in range(max(1, min(_MOST_CALLS, int(_BATCH_S / max(seconds, 1e-7))))):
-                work()
-            end.record()
-            accelerator.synchronize()
-            passed = time.perf_counter() - began
-            ratios.append(float(start.elapsed_time(end)) / 1e3 / passed)
-    except (RuntimeError, NotImplementedError, TypeError, AttributeError):
-        return None  # the device's events take no times
+    ratios: list[float] = []
+    for _ in range(3):
+        accelerator.synchronize()
+        began = time.perf_counter()
+        pair[0].record()
+        for _ in range(max(1, min(_MOST_CALLS, int(_BATCH_S / max(seconds, 1e-7))))):
+            work()
+        pair[1].record()
+        accelerator.synchronize()
+        passed = time.perf_counter() - began
+        ratios.append(timing.elapsed_s(pair) / passed)
     return statistics.median(ratios)

@@ -1,23 +1,63 @@
-"""Timing of work on a device: synchronised, repeated, and consumed."""
+"""Timing of work on a device: settled, warmed up, synchronised, repeated, by its own events where they can be believed.
+
+The one place for it; torch is imported where it is used. On a device of the host's processors the time in which this
+process stood in line for one is left out and reported; on a device of its own silicon the host only starts the work.
+"""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from readiness.accelerators.base import Accelerator
+from readiness.host.runqueue_wait import in_line_s, is_reported
+
+#: A host that kept the process waiting for so much of the time does not say how fast the device is.
+MOST_WAITED = 0.1
+#: A sample is as many calls as take so long: waiting for the device and reading the clock then count little.
+SAMPLE_S = 0.005
+_MOST_CALLS = 1000
+#: Events that count less of the same batch, or more, than the host's clock are not believed.
+_BELIEVED = (0.7, 1.05)
+#: A device that comes to rest loses more than this between two readings: degrees, watts, megahertz; bytes come free.
+_RESTLESS = {"temperature_c": 0.5, "power_w": 5.0, "clock_mhz": 50.0}
+_RELEASED = 2**26
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds per call, one entry for each sample."""
+    """Seconds per call, one entry for each sample.
+
+    `waited` is the share of the time for which the process waited for a processor (nan where nobody knows), `clock` whose
+    clock it was: `host`, or `device` where the device's events were believed.
+    """
 
     seconds: tuple[float, ...]
+    waited: float = math.nan
+    clock: str = "host"
+
+    @property
+    def busy(self) -> bool:
+        """True if other work on the host disturbed it; on a device of its own silicon it hardly matters."""
+        return self.waited > MOST_WAITED
 
     @property
     def median(self) -> float:
         """Median of the samples, in seconds per call."""
         return statistics.median(self.seconds)
+
+    @property
+    def best(self) -> float:
+        """The shortest sample, in seconds per call."""
+        return min(self.seconds)
+
+    def quantile(self, share: float) -> float:
+        """The value below which this share of the samples lies."""
+        return sorted(self.seconds)[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
 
     def rate(self, work: float) -> float:
         """Return the median rate of `work` (operations or bytes of one call) per second."""
@@ -25,11 +65,15 @@ class Timing:
 
     def spread(self, work: float) -> float:
         """Return the distance between the quartiles of the rates, per second."""
-        rates = sorted(work / seconds for seconds in self.seconds)
-        if len(rates) < 2:
-            return 0.0
-        low, _, high = statistics.quantiles(rates, n=4, method="inclusive")
-        return high - low
+        return quartiles([work / seconds for seconds in self.seconds])
+
+
+def quartiles(values: Sequence[float]) -> float:
+    """Return the distance between the quartiles of some values; 0 of a single one."""
+    if len(values) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(sorted(values), n=4, method="inclusive")
+    return high - low
 
 
 def once(work: Callable[[], object], synchronize: Callable[[], None]) -> float:
@@ -41,23 +85,162 @@ def once(work: Callable[[], object], synchronize: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
+def once_running(work: Callable[[], object], synchronize: Callable[[], None], threads: int = 1) -> float:
+    """Return the seconds of one call without the time in the run queue, on so many threads.
+
+    Never less than the processor time that was spent, over the threads: they may stand in line side by side. Where the
+    system does not report it (elsewhere than on Linux), the time by the clock.
+    """
+    synchronize()
+    started, spent, waited = time.perf_counter(), time.process_time(), in_line_s()
+    work()
+    synchronize()
+    waited, spent, passed = in_line_s() - waited, time.process_time() - spent, time.perf_counter() - started
+    return max(passed - max(waited, 0.0) / threads, spent / threads)
+
+
 def repeat(
     work: Callable[[], object], synchronize: Callable[[], None], *, budget_s: float, least: int = 5, most: int = 100
 ) -> Timing:
-    """Time calls until the budget is spent, at least `least` samples and at most `most`.
-
-    A sample is as many calls as take some milliseconds, so that waiting for the device and reading the clock count little.
-    """
+    """Time calls by the host's clock until the budget is spent, at least `least` samples and at most `most`."""
     work()
-    single = max(once(work, synchronize), 1e-7)
-    calls = max(1, min(1000, int(0.005 / single)))
-    samples: list[float] = []
-    deadline = time.perf_counter() + budget_s
+    calls = _calls(once(work, synchronize))
+    many = _several(work, calls)
+    return sampled(lambda: once(many, synchronize) / calls, budget_s=budget_s, least=least, most=most)
 
+
+def measured(
+    accelerator: Accelerator, work: Callable[[], object], *, budget_s: float, least: int = 5, most: int = 100
+) -> Timing:
+    """Time calls on a device as the field does, after a warm-up. Raises what the device raises.
+
+    By the device's own events, if the device is of its own silicon and they agree with the host's clock over the same batch;
+    else by the host's clock. On devices of the host's processors without the time in the run queue.
+    """
+    synchronize, clock = accelerator.synchronize, clock_of(accelerator)
+    work()
+    calls = _calls(clock(work))
+    many, by_events = _several(work, calls), list[float]()
+    pair = None if on_host(accelerator) else events(accelerator)
+
+    def sample() -> float:
+        if pair is None:
+            return clock(many) / calls
+        synchronize()
+        started = time.perf_counter()
+        pair[0].record()
+        many()
+        pair[1].record()
+        synchronize()
+        passed = time.perf_counter() - started
+        by_events.append(elapsed_s(pair) / calls)
+        return passed / calls
+
+    timing = sampled(sample, budget_s=budget_s, least=least, most=most)
+    if not by_events or not _BELIEVED[0] <= statistics.median(by_events) / timing.median <= _BELIEVED[1]:
+        return timing
+    return Timing(tuple(by_events), timing.waited, "device")
+
+
+def on_host(accelerator: Accelerator) -> bool:
+    """True if the device computes with the host's processors: the CPU, and simulated chips."""
+    return accelerator.device.type == "cpu" or accelerator.stack.host_backed
+
+
+def events(accelerator: Accelerator) -> tuple[Any, Any] | None:
+    """Return two events of the device that take times; None if it has none."""
+    make: Any = getattr(accelerator.stack.module(), "Event", None)
+    try:
+        pair = None if make is None else (make(enable_timing=True), make(enable_timing=True))
+        if pair is not None:
+            pair[0].record()
+            pair[1].record()
+            accelerator.synchronize()
+            elapsed_s(pair)
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError):
+        return None  # they take no times
+    return pair
+
+
+def elapsed_s(pair: tuple[Any, Any]) -> float:
+    """Return the seconds between two events that were recorded and reached."""
+    return float(pair[0].elapsed_time(pair[1])) / 1e3
+
+
+def _calls(single_s: float) -> int:
+    return max(1, min(_MOST_CALLS, int(SAMPLE_S / max(single_s, 1e-7))))
+
+
+def _several(work: Callable[[], object], calls: int) -> Callable[[], None]:
     def several() -> None:
         for _ in range(calls):
             work()
 
-    while len(samples) < least or (len(samples) < most and time.perf_counter() < deadline):
-        samples.append(once(several, synchronize) / calls)
-    return Timing(tuple(samples))
+    return several
+
+
+def sampled(sample: Callable[[], float], *, budget_s: float, least: int, most: int) -> Timing:
+    """Take samples until the budget is spent; note for which share of the time the process waited for a processor."""
+    samples: list[float] = []
+    began, waited = time.perf_counter(), waited_s()
+    while len(samples) < least or (len(samples) < most and time.perf_counter() - began < budget_s):
+        samples.append(sample())
+    return Timing(tuple(samples), (waited_s() - waited) / max(time.perf_counter() - began, 1e-9))
+
+
+def waited_s() -> float:
+    """Return the seconds for which this process waited for a processor so far; nan if the system does not report it."""
+    return in_line_s() if is_reported() else math.nan
+
+
+def clock_of(accelerator: Accelerator) -> Callable[[Callable[[], object]], float]:
+    """Return a function that times one call by the host's clock; on devices of the host's processors without its waits."""
+    if not on_host(accelerator):
+        return lambda work: once(work, accelerator.synchronize)
+    import torch
+
+    threads = torch.get_num_threads()
+    return lambda work: once_running(work, accelerator.synchronize, threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a device came to rest before a timed test: seconds, temperatures in degrees, what was not at rest in the end."""
+
+    seconds: float = 0.0
+    before_c: float | None = None
+    after_c: float | None = None
+    unsettled: str | None = None
+
+    def cells(self) -> dict[str, Any]:
+        """Return the cells of a row."""
+        cells: dict[str, Any] = {"settled": self.unsettled or "yes", "settling_s": round(self.seconds, 2)}
+        return cells | ({} if self.before_c is None else {"before_c": self.before_c, "after_c": self.after_c})
+
+
+def settle(accelerator: Accelerator, *, deadline_s: float = 10.0, pause_s: float = 0.5) -> Settled:
+    """Wait until the device is at rest: temperature, power and clock fall no more, and no more memory comes free.
+
+    After `deadline_s` it is timed all the same, and what did not come to rest is reported: a test that starts hot is slower
+    than one that starts cold. Devices of the host's processors, and those without sensors, have nothing to wait for.
+    """
+    accelerator.synchronize()
+    accelerator.release()
+    if on_host(accelerator) or "temperature_c" not in (now := dict(accelerator.sensors())):
+        return Settled()
+    began, before = time.monotonic(), now["temperature_c"]
+    free = accelerator.memory()
+    while True:
+        time.sleep(pause_s)
+        previous, now, free_before, free = now, dict(accelerator.sensors()), free, accelerator.memory()
+        moving = [
+            f"{name} falls, from {previous[name]:g} to {now[name]:g}"
+            for name, step in _RESTLESS.items()
+            if name in previous and name in now and previous[name] - now[name] > step
+        ]
+        if free is not None and free_before is not None and free[0] - free_before[0] > _RELEASED:
+            moving.append(f"memory comes free, {(free[0] - free_before[0]) / 2**20:.0f} MiB")
+        passed = time.monotonic() - began
+        if not moving or passed >= deadline_s:
+            words = f"no, after {passed:.0f} s {'; '.join(moving)}" if moving else None
+            return Settled(passed, before, now.get("temperature_c", before), words)

@@ -15,7 +15,7 @@ from readiness.datamodel import Measurement, Status
 from readiness.host import runqueue_wait
 from readiness.probes.stability import cpu_relative_latency, operations
 from readiness.probes.stability.operations import CONTIGUOUS, OPERATIONS, RARER, both_phases, draw
-from readiness.probes.throughput import process_timing as timing
+from readiness.probes.throughput import timing
 from tests.support import cpu, run_check, value
 from tests.support.parity import Defect, Tensor, refuse
 
@@ -160,7 +160,7 @@ def test_time_in_line_does_not_count_and_time_at_work_does(monkeypatch: pytest.M
     clock = iter([0.0, 6.0, 6.0, 6.1])
     monkeypatch.setattr("time.process_time", lambda: next(spent))
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    first, second = (timing.once(lambda: None, lambda: None) for _ in range(2))
+    first, second = (timing.once_running(lambda: None, lambda: None) for _ in range(2))
     monkeypatch.undo()  # the clock is wanted again
     assert first == 1.0
     assert second == 0.25  # several threads' work cannot be less than was spent

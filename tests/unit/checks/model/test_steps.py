@@ -13,9 +13,10 @@ from readiness.accelerators.rated_figures import Rated
 from readiness.datamodel import Evidence, Status
 from readiness.errors import UsageError
 from readiness.probes.model import steps
-from readiness.probes.model.steps import Timed
 from readiness.probes.parity import train_and_decode
 from readiness.probes.parity.train_and_decode import Decoded
+from readiness.probes.throughput import timing
+from readiness.probes.throughput.timing import Timing
 from readiness.profile import loader
 from tests.support import cpu, run_check, value, values
 
@@ -25,7 +26,7 @@ QUICK: dict[str, Any] = {"budget_s": 0.01, "narrow_length": 16}
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that does not say how long it kept the process waiting disturbs nothing that is known of."""
-    monkeypatch.setattr(steps, "is_reported", lambda: False)
+    monkeypatch.setattr(timing, "is_reported", lambda: False)
 
 
 def trained(workload: str = "qwen3-8b", **settings: Any) -> Evidence:
@@ -70,9 +71,9 @@ def _config(name: str) -> Any:
 
 
 def test_a_busy_host_makes_the_pace_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "is_reported", lambda: True)
+    monkeypatch.setattr(timing, "is_reported", lambda: True)
     waits = iter(range(0, 10**9, 10**6))
-    monkeypatch.setattr(steps, "in_line_s", lambda: float(next(waits)))
+    monkeypatch.setattr(timing, "in_line_s", lambda: float(next(waits)))
     evidence = trained()
     assert value(evidence, "supported") == 1
     assert values(evidence, "step_s") == values(evidence, "tflops") == []
@@ -130,10 +131,10 @@ def test_tokens_that_the_reference_would_not_choose_are_wrong(quiet: None, monke
 
 
 def test_quantiles_and_waiting() -> None:
-    timed = Timed([float(number) for number in range(100)], 0.05)
+    timed = Timing(tuple(float(number) for number in range(100)), 0.05)
     assert (timed.median, timed.quantile(0.99), timed.busy) == (49.5, 99.0, False)
-    assert Timed([1.0], 0.2).busy
-    assert not Timed([1.0], math.nan).busy
+    assert Timing((1.0,), 0.2).busy
+    assert not Timing((1.0,), math.nan).busy
 
 
 def test_profiles_name_one_workload_for_all_checks_of_the_model() -> None:

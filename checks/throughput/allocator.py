@@ -1,0 +1,87 @@
+"""The device's allocator: time of requests, what fragments leave, and how much can be had of what was bought."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yield, check
+
+
+@check(
+    "throughput.allocator",
+    title="Requests of memory are quick, fragments can be used, and all of the memory can be had",
+    measures={
+        "request_us": Measure(
+            "us", better=Better.LOWER,
+            meaning="Median time of a request with its release: from the device, or of memory that the stack has kept.",
+            title="Requests of memory are quick ({source})",
+            why="Every operator asks for the memory of its result: where nothing is kept each request waits for the device.",
+            remedy="Look whether the stack's caching allocator is switched off; update the stack.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "largest_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning=(
+                "After blocks of random sizes were allocated and every other one given back, the largest block that can be "
+                "had over all that was given back, nothing else being free."
+            ),
+            title="Fragments of memory can be used",
+            why="Training of changing lengths ends out of memory although half of it is free.",
+            remedy="Use the stack's expandable segments, or equal lengths.",
+            action=Action.CHECK_CONFIG,
+        ),
+        "allocatable_share": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Memory that can be allocated at once over what the device is sold with, or over what its stack reports.",
+            title="The memory that was bought can be allocated (of what is {of})",
+            why="What a stack keeps for itself no model can use.",
+            remedy="Look for processes, contexts and reservations on the device; ask the vendor what the stack keeps.",
+            action=Action.CHECK_CONFIG,
+        ),
+    },
+    typical_s=1.0,
+    limit_s=120.0,
+    alone=True,
+    catches=("less-memory",),
+    least={"mib": 1, "budget_s": 0.001, "fragments_mib": 1},
+)
+def allocator(
+    accelerator: Accelerator, *, mib: int = 64, fragments_mib: int = 4096, budget_s: float = 0.3
+) -> Iterator[Yield]:
+    """Times requests of memory, looks how large a block fragments leave, and how much can be allocated at once.
+
+    Requests of `mib`, with their release: after the stack has given back all that it keeps, and right after another one. For
+    fragments `fragments_mib`, never more than half of the free memory, in blocks of 4 KiB to 64 MiB. Nothing is written. On
+    the host only requests are timed: a kernel that promises memory it does not have must not be taken at its word.
+
+    Labels: `source` (device, kept), `of` (rated, reported).
+    """
+    from readiness.probes.throughput import allocator as probe
+    from readiness.probes.throughput.timing import MOST_WAITED, on_host
+
+    reading = accelerator.memory()
+    size = mib * probe.MIB if reading is None else max(1, min(mib * probe.MIB, reading[0] // 8))
+    asked = probe.requests(accelerator, size, budget_s=budget_s)
+    for source, timing in (("device", asked.fresh), ("kept", asked.kept)):
+        here = {"source": source}
+        yield Row({**here, "bytes": size, "seconds": timing.median, "fastest": timing.best,
+                   "slowest": max(timing.seconds), "samples": len(timing.seconds), "waited": timing.waited})  # fmt: skip
+        if on_host(accelerator) and not timing.waited <= MOST_WAITED:
+            yield Row({**here, "request_us": "not known: other work keeps the host busy, or nobody knows"})
+            continue
+        spread = 1e6 * (timing.quantile(0.75) - timing.quantile(0.25))
+        yield Measurement("request_us", 1e6 * timing.median, here, spread=spread, samples=len(timing.seconds))
+    if accelerator.device.type == "cpu" or reading is None:
+        return
+    accelerator.release()
+    rated, total = accelerator.rated(), reading[1]
+    got = probe.capacity(accelerator, total)
+    for of, whole in (("rated", None if rated is None else rated.memory_bytes), ("reported", total)):
+        if whole is not None:
+            about = f"{got / 2**30:.4g} of {whole / 2**30:.4g} GiB {of}"
+            yield Measurement("allocatable_share", got / whole, {"of": of}, about=about)
+    found = probe.fragments(accelerator, min(fragments_mib * probe.MIB, reading[0] // 2))
+    yield Row({"blocks": found.blocks, "held_bytes": found.held_bytes, "freed_bytes": found.freed_bytes,
+               "largest_bytes": found.largest_bytes})  # fmt: skip
+    about = f"{found.largest_bytes / probe.MIB:.4g} of {found.freed_bytes / probe.MIB:.4g} MiB that were given back"
+    yield Measurement("largest_share", found.share, samples=found.blocks, about=about)
