@@ -86,7 +86,7 @@ def fragments(accelerator: Accelerator, total_bytes: int) -> Fragments:
 
 
 def capacity(accelerator: Accelerator, total_bytes: int, share: float = 1.0) -> int:
-    """Return how many bytes can be allocated at once, at most this share of the total; all are given back. None is written."""
+    """Return how many bytes can be allocated at once, at most this share of the total; all are given back."""
     held, size, got = list[Tensor](), max(total_bytes // 16, _FINEST), 0
     while size >= _FINEST and got < share * total_bytes:
         block = _asked(accelerator, min(size, int(share * total_bytes) - got))

@@ -58,7 +58,7 @@ def operations(accelerator: Accelerator, size_bytes: int) -> Iterator[Operation]
     chosen, gathered = index.to(a.device), out.view(-1, _COLUMNS)
     yield Operation(
         "gather", 2 * width + 8.0 * rows, lambda: torch.index_select(table, 0, chosen, out=gathered), gathered,
-        lambda: a.cpu().view(-1, _COLUMNS)[index[: some // _COLUMNS]].flatten(),
+        lambda: _rows(a, index[: some // _COLUMNS]),
     )  # fmt: skip
 
 
@@ -66,3 +66,8 @@ def measure(accelerator: Accelerator, size_bytes: int, *, budget_s: float) -> It
     """Time each operation for its part of the budget. Raises what the device raises."""
     for operation in operations(accelerator, size_bytes):
         yield operation, timing.measured(accelerator, operation.call, budget_s=budget_s / 7, least=3)
+
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """Return these rows of a block, taken on the host."""
+    return values.cpu().view(-1, _COLUMNS)[index].flatten()

@@ -1,0 +1,144 @@
+"""Timing: whose clock counts, what a busy host makes of it, how long a device is left to come to rest. All clocks are fakes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from readiness.probes.throughput import timing
+from readiness.probes.throughput.timing import Timing, measured, settle
+
+
+class Clock:
+    """A clock that moves only when work is done or somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def read(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock that timing reads, on a host that keeps nobody waiting."""
+    found = Clock()
+    fake = SimpleNamespace(perf_counter=found.read, monotonic=found.read, process_time=found.read, sleep=found.sleep)
+    monkeypatch.setattr(timing, "time", fake)
+    monkeypatch.setattr(timing, "waited_s", lambda: 0.0)
+    monkeypatch.setattr(timing, "in_line_s", lambda: 0.0)
+    return found
+
+
+def device(clock: Clock, *, events: float | None = 1.0, type_: str = "cuda", sensors: Sequence[dict[str, float]] = (),
+           free: Sequence[int] = ()) -> Any:  # fmt: skip
+    """A device whose events run at `events` of the host's pace; its readings come one after the other."""
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            self.at = 0.0
+
+        def record(self) -> None:
+            self.at = clock.now
+
+        def elapsed_time(self, end: Any) -> float:
+            if events is None:
+                raise RuntimeError("no times")
+            return float(1e3 * events * (end.at - self.at))
+
+    def after_each(readings: Sequence[Any], otherwise: Any) -> Iterator[Any]:
+        yield from readings
+        while True:
+            yield readings[-1] if readings else otherwise
+
+    heat, room = after_each(sensors, {}), after_each([(one, 2**36) for one in free], None)
+    stack = SimpleNamespace(host_backed=False, module=lambda: SimpleNamespace(Event=Event))
+    return SimpleNamespace(
+        device=SimpleNamespace(type=type_), stack=stack, synchronize=lambda: None, release=lambda: None,
+        sensors=lambda: next(heat), memory=lambda: next(room),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("events", "whose", "seconds"), [(0.98, "device", 0.98 / 128), (0.5, "host", 1 / 128), (1.2, "host", 1 / 128), (None, "host", 1 / 128)])
+def test_events_count_where_the_hosts_clock_agrees(clock: Clock, events: float | None, whose: str, seconds: float) -> None:
+    found = measured(device(clock, events=events), lambda: clock.sleep(1 / 128), budget_s=10 / 128)
+    assert found.clock == whose
+    assert found.median == pytest.approx(seconds)
+    assert len(found.seconds) == 10
+
+
+def test_short_calls_are_timed_many_at_once(clock: Clock) -> None:
+    made = []
+
+    def work() -> None:
+        made.append(1)
+        clock.sleep(1e-5)
+
+    found = measured(device(clock), work, budget_s=0.0, least=3)
+    assert len(found.seconds) == 3
+    assert found.median == pytest.approx(1e-5)
+    assert len(made) == pytest.approx(2 + 3 * 500, abs=3)
+
+
+def test_a_device_of_the_host_is_timed_without_the_waits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Clock()
+    monkeypatch.setattr(timing, "in_line_s", line.read)
+    monkeypatch.setattr(timing.time, "process_time", lambda: 0.0)
+
+    def work() -> None:  # two threads, each of which stands in line for a third of the time
+        clock.sleep(0.03)
+        line.sleep(0.02)
+
+    assert timing.once_running(work, lambda: None, threads=2) == pytest.approx(0.02)
+    assert timing.once_running(work, lambda: None) == pytest.approx(0.01)
+
+
+def test_the_share_of_waiting_is_kept(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "waited_s", lambda: clock.now / 4)
+
+    def sample() -> float:
+        clock.sleep(0.5)
+        return 0.5
+
+    found = timing.sampled(sample, budget_s=2.0, least=1, most=10)
+    assert (len(found.seconds), found.waited, found.busy) == (4, 0.25, True)
+    assert not Timing((1.0,), math.nan).busy
+
+
+def test_a_device_that_cools_is_waited_for(clock: Clock) -> None:
+    readings = [{"temperature_c": degrees, "power_w": 100.0} for degrees in (80.0, 75.0, 71.0, 70.8)]
+    found = settle(device(clock, sensors=readings), deadline_s=10.0, pause_s=0.5)
+    assert (found.seconds, found.before_c, found.after_c, found.unsettled) == (1.5, 80.0, 70.8, None)
+    assert found.cells() == {"settled": "yes", "settling_s": 1.5, "before_c": 80.0, "after_c": 70.8}
+
+
+@pytest.mark.parametrize(
+    ("readings", "free", "said"),
+    [
+        ([{"temperature_c": 90.0 - number} for number in range(50)], [], "temperature_c falls"),
+        ([{"temperature_c": 60.0, "clock_mhz": 1900.0 - 100 * number} for number in range(50)], [], "clock_mhz falls"),
+        ([{"temperature_c": 60.0, "power_w": 600.0 - 10 * number} for number in range(50)], [], "power_w falls"),
+        ([{"temperature_c": 60.0}], [2**30 * number for number in range(50)], "memory comes free"),
+    ],
+)
+def test_what_does_not_come_to_rest_is_told_and_timed_all_the_same(
+    clock: Clock, readings: list[dict[str, float]], free: list[int], said: str
+) -> None:
+    found = settle(device(clock, sensors=readings, free=free), deadline_s=5.0, pause_s=0.5)
+    assert found.seconds == 5.0
+    assert said in str(found.cells()["settled"])
+
+
+def test_without_sensors_nobody_waits(clock: Clock) -> None:
+    assert settle(device(clock)).seconds == 0
+    simulated = device(clock, sensors=[{"temperature_c": 80.0}])
+    simulated.stack.host_backed = True
+    assert settle(simulated).cells()["settled"] == "yes"
+    assert clock.now == 0
