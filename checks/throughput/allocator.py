@@ -33,7 +33,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
         "allocatable_share": Measure(
             "1", better=Better.HIGHER,
             meaning="Memory that can be allocated at once over what the device is sold with, or what its stack reports.",
-            title="The memory that was bought can be allocated (of what is {of})",
+            title="All memory can be allocated, of what is {of}",
             why="What a stack keeps for itself no model can use.",
             remedy="Look for processes, contexts and reservations on the device; ask the vendor what the stack keeps.",
             action=Action.CHECK_CONFIG,
@@ -42,7 +42,6 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
     typical_s=1.0,
     limit_s=120.0,
     alone=True,
-    catches=("less-memory",),
     least={"mib": 1, "budget_s": 0.001, "fragments_mib": 1},
 )
 def allocator(
@@ -61,8 +60,8 @@ def allocator(
 
     reading = accelerator.memory()
     size = mib * probe.MIB if reading is None else max(1, min(mib * probe.MIB, reading[0] // 8))
-    asked = probe.requests(accelerator, size, budget_s=budget_s)
-    for source, timing in (("device", asked.fresh), ("kept", asked.kept)):
+    requested = probe.requests(accelerator, size, budget_s=budget_s)
+    for source, timing in (("device", requested.fresh), ("kept", requested.kept)):
         here = {"source": source}
         yield Row({**here, "bytes": size, "seconds": timing.median, "fastest": timing.best,
                    "slowest": max(timing.seconds), "samples": len(timing.seconds), "waited": timing.waited})  # fmt: skip
@@ -72,7 +71,7 @@ def allocator(
         spread = 1e6 * (timing.quantile(0.75) - timing.quantile(0.25))
         yield Measurement("request_us", 1e6 * timing.median, here, spread=spread, samples=len(timing.seconds))
     if accelerator.device.type == "cpu" or reading is None:
-        if on_host(accelerator) and not max(asked.fresh.waited, asked.kept.waited) <= MOST_WAITED:
+        if on_host(accelerator) and not max(requested.fresh.waited, requested.kept.waited) <= MOST_WAITED:
             raise Skip("other work keeps the host busy, or nobody knows, and nothing but pace is measured there")
         return
     accelerator.release()

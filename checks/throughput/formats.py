@@ -40,7 +40,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         "share_of_rated": Measure(
             "1", better=Better.HIGHER,
             meaning="Median rate over the one that this model of device is sold with; nothing where none is on record.",
-            title="The fastest products reach a fair share of their rating in {dtype}",
+            title="Products at their best meet their rating in {dtype}",
             why="A chip that gives a fraction of what it was bought for, at its best shape, costs as many times more.",
             remedy="Compare clocks, power limit and temperature with a neighbour's; update the stack; ask the vendor.",
             action=Action.CONTACT_VENDOR,

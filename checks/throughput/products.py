@@ -62,7 +62,7 @@ def _measures(what: str) -> dict[str, Measure]:
         "share_of_bandwidth": Measure(
             "1", better=Better.HIGHER,
             meaning="gbps of single tokens over the memory's rated bandwidth; nothing where none is on record.",
-            title=f"The model's {what} read memory at a fair share of its rating while decoding",
+            title=f"Decoding's {what} read memory near its rating",
             why="Each token of one conversation reads all weights once: this share is the share of the tokens.",
             remedy=_REMEDY,
             action=Action.CONTACT_VENDOR,
@@ -73,7 +73,7 @@ def _measures(what: str) -> dict[str, Measure]:
                 "Time on the host over that on a device of the host's memory, in turns; nothing on a busy host, nor on "
                 "devices of their own silicon."
             ),
-            title=f"The model's {what} are as fast as the host's own in {{phase}}",
+            title=f"The model's {what} are as fast as the host's",
             why="It is the only rating of a device that computes with the host's cores.",
             remedy="Look for what the device does besides.",
             action=Action.CONTACT_VENDOR,

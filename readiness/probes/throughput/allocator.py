@@ -89,7 +89,7 @@ def capacity(accelerator: Accelerator, total_bytes: int, share: float = 1.0) -> 
     """Return how many bytes can be allocated at once, at most this share of the total; all are given back."""
     held, size, got = list[Tensor](), max(total_bytes // 16, _FINEST), 0
     while size >= _FINEST and got < share * total_bytes:
-        block = _asked(accelerator, min(size, int(share * total_bytes) - got))
+        block = _request(accelerator, min(size, int(share * total_bytes) - got))
         if block is None:
             size //= 2
         else:
@@ -103,7 +103,7 @@ def capacity(accelerator: Accelerator, total_bytes: int, share: float = 1.0) -> 
 def _take_rest(accelerator: Accelerator) -> list[Tensor]:
     taken, size = list[Tensor](), 2**40
     while size >= _FINEST:
-        block = _asked(accelerator, size)
+        block = _request(accelerator, size)
         if block is None:
             size //= 2
         else:
@@ -114,18 +114,18 @@ def _take_rest(accelerator: Accelerator) -> list[Tensor]:
 def _largest(accelerator: Accelerator, most: int) -> int:
     """Return the largest request up to `most` that succeeds, to a thirty-second of it."""
     low, high = 0, most
-    if _asked(accelerator, most) is not None:
+    if _request(accelerator, most) is not None:
         return most
     while high - low > max(most // 32, 1):
         middle = (low + high) // 2
-        if _asked(accelerator, middle) is not None:
+        if _request(accelerator, middle) is not None:
             low = middle
         else:
             high = middle
     return low
 
 
-def _asked(accelerator: Accelerator, size: int) -> Tensor | None:
+def _request(accelerator: Accelerator, size: int) -> Tensor | None:
     """Return a block of so many bytes; None if there is no room. Raises every other error."""
     try:
         return torch.empty(max(size, 1), dtype=torch.uint8, device=accelerator.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,16 +13,21 @@ import torch
 
 from readiness import check_registry
 from readiness.accelerators.rated_figures import Rated
-from readiness.datamodel import Evidence, Measurement, Outcome, Status, Use
+from readiness.datamodel import Status
 from readiness.errors import UsageError
-from readiness.judging.judge import judge
-from readiness.probes.throughput import allocator, convolutions, formats, inputs, launches, memory_operations, products, timing
+from readiness.probes.throughput import (
+    allocator,
+    convolutions,
+    formats,
+    inputs,
+    products,
+    timing,
+)
 from readiness.probes.throughput.rate_baselines import Beside
 from readiness.probes.throughput.timing import Timing
-from readiness.profile import loader
 from readiness.tracing import workload_schema
 from readiness.tracing.workload_schema import Call, Spec
-from tests.support import build, cpu, run_check, value, values
+from tests.support import cpu, run_check, value, values
 
 
 @pytest.fixture
@@ -225,7 +230,7 @@ def test_a_search_without_time_keeps_what_it_has() -> None:
 
 
 def test_every_format_of_the_host_is_timed(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "once", lambda work, _: (work(), 1.0)[1])
+    monkeypatch.setattr(formats, "search", lambda seconds_of, **_: (seconds_of((64, 64, 64)), ((64, 64, 64), 1))[1])
     rated_as(monkeypatch, tflops={"int8": 1e-6})
     evidence = run_check("throughput.formats", cpu(0), budget_s=0.01)
     for name in ("float64", "float32", "float16", "bfloat16", "int8"):
