@@ -33,7 +33,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         "share_of_copy": Measure(
             "1", better=Better.HIGHER,
             meaning="Median rate over that of the copy in the same run, which needs no rating.",
-            title="{op} is nearly as fast as a copy",
+            title="Memory moves nearly as fast at {op} as at copying",
             why="All of these move blocks: one that is far slower has a poor kernel, not poor memory.",
             remedy="Update the stack; report the operation to the vendor.",
             action=Action.CONTACT_VENDOR,
