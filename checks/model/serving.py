@@ -50,6 +50,13 @@ _REMEDY = "Look at which operators take the time, with the vendor's profiler; us
             remedy=_REMEDY,
             action=Action.ADD_HARDWARE,
         ),
+        "largest_batch": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Most conversations at once that fit into the device's memory, a power of two; plain caches, no paging.",
+            why="Single tokens read all weights once for all conversations: the more there are, the cheaper each is.",
+            remedy="Use an engine with paged caches, more memory, or shorter texts.",
+            action=Action.ADD_HARDWARE,
+        ),
         "wrong_tokens": Measure(
             "1", better=Better.LOWER,
             meaning=(
@@ -90,13 +97,15 @@ def serving(
     narrow_prompt: int = 32,
     tokens: int = 16,
     rounds: int = 4,
+    largest: bool = True,
 ) -> Iterator[Yield]:
     """Reads prompts and decodes tokens with the profile's model, and checks a narrow one's tokens.
 
     Prompts are bound by products, single tokens by memory and by the start of kernels: a device can be quick at one and
     slow at the other. The model is that of `model.training` without gradients, in `dtype`, with a plain cache of keys and
     values (latents where the model has them); each of `batches` conversations at once, `prompt` random tokens, `tokens` more
-    in each of `rounds`. Tokens are compared on narrow layers of every kind, in float32 against float64 on the host.
+    in each of `rounds`; with `largest` once more with as many conversations as fit (label `largest`). Tokens are compared on
+    narrow layers of every kind, in float32 against float64 on the host.
 
     Labels: `batch`, `quantile` (p50, p99), `phase` (prefill, decode).
     """
@@ -141,6 +150,8 @@ def serving(
     if refusal.reason is not None:
         yield Row({"model": plan.described, "refused": refusal.reason})
         return
+    if largest:
+        yield from steps.largest_measurements(accelerator, model, plan, prompts, tokens)
     for one in served:
         yield Row({"model": f"{workload}: {plan.described}", "dtype": dtype, "batch": one.batch, "prompt": one.prompt,
                    "tokens": tokens, "rounds": rounds, "waited": one.decode.waited})  # fmt: skip

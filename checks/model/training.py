@@ -66,6 +66,37 @@ def vet(settings: Mapping[str, Any]) -> None:
             remedy="Look for what the device does besides.",
             action=Action.CONTACT_VENDOR,
         ),
+        "compiled_supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where torch.compile compiles the step; nothing where it was not tried.",
+            title="A training step of the model can be compiled",
+            why="A compiler fuses what single calls read and write again: without one a chip gives less of what it has.",
+            remedy="Update the stack or its backend of torch.compile; train call by call until then.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "compiled_step_s": Measure(
+            "s", better=Better.LOWER,
+            meaning="Time of a compiled training step, forward, backward and AdamW; its median.",
+            why="It is the time that training is made of where it is compiled.",
+            remedy="Compare with another device of the same kind, and with an earlier run.",
+            action=Action.GATHER_EVIDENCE,
+        ),
+        "compiled_speedup": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Median time of a step call by call over that of a compiled one.",
+            title="Compiling makes a training step no slower",
+            why="A compiler that makes steps slower is no use.",
+            remedy="Report it to the maker of the stack's backend of torch.compile.",
+            action=Action.CONTACT_VENDOR,
+        ),
+        "compiled_loss_error": Measure(
+            "1", better=Better.LOWER,
+            meaning="Relative deviation of the compiled loss from that of the same weights and text call by call.",
+            title="The compiled model has the same loss",
+            why="A model that is fast and computes something else trains something else.",
+            remedy="Train call by call; report it to the maker of the stack's backend of torch.compile.",
+            action=Action.CONTACT_VENDOR,
+        ),
         "peak_memory_gib": Measure(
             "GiB", better=Better.LOWER,
             meaning="Most memory that the process had on the device, as its stack counts it.",
@@ -91,6 +122,8 @@ def training(
     narrow_batch: int = 2,
     narrow_length: int = 64,
     budget_s: float = 2.0,
+    compiled: bool = True,
+    compile_narrow: bool = False,
 ) -> Iterator[Yield]:
     """Times training steps of the profile's model: forward, backward and AdamW, products in `dtype`, states in float32.
 
@@ -98,7 +131,8 @@ def training(
     configuration, with as many true layers as 60 % of the free memory hold (and fewer experts where not one layer's fit),
     `batch` texts of `length` random tokens; on the CPU and on simulated chips narrow layers of every kind. Of the operations
     that the model needs a row shows the arithmetic; over the time, and over the rated peak, they are the utilisation.
-    Compilers, fused kernels and several chips are not used: it is what a model gets that nobody has tuned.
+    Fused kernels and several chips are not used: it is what a model gets that nobody has tuned. With `compiled` the training
+    goes on through torch.compile, where the stack has a backend; narrow layers only with `compile_narrow`.
 
     Labels: `dtype`.
     """
@@ -140,6 +174,10 @@ def training(
         if rated is not None and (peak := rated.rate(dtype, tf32=uses_tf32())) is not None:
             about = f"{arithmetic} in {timed.median:.4g} s, of {peak:.4g} TFLOP/s; rated: {rated.source}"
             yield Measurement("utilisation", tflops / peak, here, samples=len(timed.seconds), about=about)
+    if compiled and (own or compile_narrow):
+        yield from steps.compiled_measurements(work, timed, here, budget_s=budget_s, known=own)
+    elif compiled:
+        yield Row({"compiled": "not measured: compiling narrow layers takes longer than they tell"})
     if (peak_bytes := steps.peak_bytes(accelerator)) is not None:
         yield Measurement("peak_memory_gib", peak_bytes / 2**30, here)
     if accelerator.stack.host_backed and accelerator.device.type != "cpu":

@@ -51,12 +51,12 @@ class Served:
 
 def serve(accelerator: Accelerator, request: Mapping[str, Any], folder: Path, deadline_s: float) -> Served:
     """Run the engine for one request, at most for so many seconds; return what it answered by then."""
-    asked, answered, log = folder / "request.json", folder / "answers", folder / "log"
-    asked.write_text(json.dumps(dict(request)))
+    given, answered, log = folder / "request.json", folder / "answers", folder / "log"
+    given.write_text(json.dumps(dict(request)))
     answered.unlink(missing_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            bootstrap("readiness.probes.model.engine_process:main", str(asked), str(answered)),
+            bootstrap("readiness.probes.model.engine_process:main", str(given), str(answered)),
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=folder,
             env=_environment(accelerator),
         )  # fmt: skip

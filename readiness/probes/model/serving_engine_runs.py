@@ -38,7 +38,7 @@ def tokens(
     here = {"phase": "tokens"}
     answer = served.step("tokens")
     yield Measurement("supported", int(answer is not None), here, about=served.problem)
-    yield Row({**here, "model": narrow.described, **_told(served)})
+    yield Row({**here, "model": narrow.described, **_start(served)})
     if answer is None:
         return
     chosen = torch.tensor(answer["tokens"])
@@ -72,7 +72,7 @@ def pace(
     done = [batch for batch in how["batches"] if served.rounds(batch)]
     here = {"phase": "pace"}
     yield Measurement("supported", int(bool(done)), here, about=served.problem)
-    yield Row({**here, "layers": layers, **_told(served)})
+    yield Row({**here, "layers": layers, **_start(served)})
     if (start := served.step("start")) is not None:
         yield Measurement("start_s", start["seconds"])
     for batch in done:
@@ -93,7 +93,7 @@ def _of_batch(served: Served, batch: int, how: Mapping[str, Any]) -> Iterator[Yi
         yield Measurement("tokens_per_s", count / timing.median, {**here, "phase": phase}, samples=len(rounds))
 
 
-def _told(served: Served) -> dict[str, Any]:
+def _start(served: Served) -> dict[str, Any]:
     version, start = served.step("import"), served.step("start")
     return {
         "vllm": None if version is None else version["version"], "import_s": None if version is None else version["seconds"],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Measurement, Row, Yield
 from readiness.host import memory as host_memory
+from readiness.numerics.unsupported import describe, is_out_of_memory, is_unsupported
 from readiness.probes.model import decoder
 from readiness.probes.model.decoder import Decoder, Plan
 from readiness.probes.parity.train_and_decode import lowered
@@ -48,12 +50,13 @@ class Training:
     tokens: Tensor
     optimizer: Any = None
     losses: list[float] = field(default_factory=list)
+    loss_of: Any = None
 
     def step(self) -> None:
         """Run one step; reading the loss makes all of it necessary."""
         self.optimizer.zero_grad(set_to_none=True)
         with lowered(self.tokens.device, None if self.dtype == torch.float32 else self.dtype):
-            loss = self.model.loss(self.tokens)
+            loss = (self.loss_of or self.model.loss)(self.tokens)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.losses.append(float(loss.detach()))
@@ -78,6 +81,63 @@ def steps(work: Training, *, budget_s: float, least: int, most: int = 200) -> Ti
         work.step()
     clock = timing.clock_of(work.accelerator)
     return timing.sampled(lambda: clock(work.step), budget_s=budget_s, least=least, most=most)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Steps of the same training through torch.compile: their times, what the first took, or why there are none."""
+
+    timing: Timing | None = None
+    first_s: float = 0.0
+    loss_error: float = 0.0
+    refusal: str | None = None
+
+
+def compiled_steps(work: Training, *, budget_s: float, least: int, backend: str = "inductor") -> Compiled:
+    """Go on with the training through the compiler. Raises what is no refusal, nor the compiler's own failure.
+
+    The loss of the step before is compared with that of the same weights and text, compiled: it must be the same but for
+    rounding.
+    """
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            work.loss_of = torch.compile(work.model.loss, backend=backend)
+            with torch.no_grad(), lowered(work.tokens.device, None if work.dtype == torch.float32 else work.dtype):
+                plain, compiled = float(work.model.loss(work.tokens)), float(work.loss_of(work.tokens))
+            began = time.perf_counter()
+            work.step()
+            first_s = time.perf_counter() - began
+            found = steps(work, budget_s=budget_s, least=least)
+    except Exception as problem:  # compilers raise their own kinds
+        if is_unsupported(problem) or type(problem).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            return Compiled(refusal=describe(problem))
+        raise
+    finally:
+        work.loss_of = None
+        torch._dynamo.reset()
+    return Compiled(found, first_s, abs(compiled - plain) / abs(plain))
+
+
+def compiled_measurements(
+    work: Training, eager: Timing, here: Mapping[str, str], *, budget_s: float, known: bool
+) -> Iterator[Yield]:
+    """Yield compiled steps beside the same steps call by call; `known` if a busy host does not matter."""
+    through = compiled_steps(work, budget_s=budget_s, least=5)
+    yield Measurement("compiled_supported", int(through.refusal is None), here, about=through.refusal)
+    timing_of = through.timing
+    if timing_of is None:
+        yield Row({"compiled": "refused", "reason": through.refusal})
+        return
+    yield Measurement("compiled_loss_error", through.loss_error, here)
+    yield Row({"compiled_first_s": through.first_s, "compiled_steps": len(timing_of.seconds), "fastest": timing_of.best,
+               "slowest": max(timing_of.seconds), "waited": timing_of.waited})  # fmt: skip
+    if known or not (eager.busy or timing_of.busy):
+        yield Measurement("compiled_step_s", timing_of.median, here, samples=len(timing_of.seconds))
+        yield Measurement("compiled_speedup", eager.median / timing_of.median, here)
 
 
 def step_operations(plan: Plan, batch: int, length: int) -> tuple[float, str]:
@@ -143,9 +203,68 @@ def _extend(found: list[Any], model: Decoder, tokens: Tensor, cache: decoder.Cac
     found.extend(model(tokens, cache))
 
 
-def served_measurements(served: Served, *, known: bool) -> Iterator[Yield]:
+#: Share of the free memory that the largest batch is meant to take, and the most conversations that are tried.
+_BATCH_SHARE, _MOST_BATCH = 0.8, 1024
+
+
+def largest_batch(accelerator: Accelerator, plan: Plan, length: int, bytes_of: int) -> int:
+    """Return how many conversations of this length ought to fit, a power of two; 0 where the stack reports no memory.
+
+    Each has its cache twice, as every token copies it into a longer one, and while its prompt is read the logits of all its
+    places, and what one layer works with.
+    """
+    reading = accelerator.memory()
+    if reading is None:
+        return 0
+    architecture = plan.architecture
+    widest = max(getattr(feed, "width", 0) * getattr(feed, "chosen", 1) for feed in architecture.feeds)
+    each = length * bytes_of * (
+        2 * architecture.layers * architecture.attention.cached() + architecture.vocabulary
+        + 4 * architecture.hidden + 3 * widest
+    )  # fmt: skip
+    fitting = min(int(_BATCH_SHARE * reading[0] / each), _MOST_BATCH)
+    return 1 << (fitting.bit_length() - 1) if fitting > 0 else 0
+
+
+def serve_largest(serving: Callable[[int], Served], batch: int) -> Served | None:
+    """Serve so many conversations at once, half as many whenever memory runs out; None if not even one fits."""
+    while batch:
+        try:
+            return serving(batch)
+        except (RuntimeError, MemoryError) as problem:
+            if not is_out_of_memory(problem):
+                raise
+        batch //= 2  # out of the handler: its traceback holds the tensors that did not fit
+    return None
+
+
+@torch.no_grad()
+def largest_measurements(
+    accelerator: Accelerator, model: Decoder, plan: Plan, prompts: Tensor, tokens: int
+) -> Iterator[Yield]:
+    """Yield times of as many conversations as fit, and how many they are; a row where that cannot be known."""
+    if timing.on_host(accelerator):
+        yield Row({"largest_batch": "not measured: narrow layers say nothing of the model's memory"})
+        return
+
+    def serving(batch: int) -> Served:
+        accelerator.release()
+        some = prompts[torch.arange(batch) % len(prompts)].to(accelerator.device)
+        return serve(accelerator, model, some, tokens, rounds=1)
+
+    length = prompts.shape[1] + tokens
+    itemsize = next(model.parameters()).itemsize
+    one = serve_largest(serving, largest_batch(accelerator, plan, length, itemsize))
+    if one is None:
+        yield Row({"largest_batch": "not measured: not one fits, or the stack reports no memory"})
+        return
+    yield Measurement("largest_batch", one.batch, about=f"{plan.described}, texts of {length} tokens")
+    yield from served_measurements(one, known=True, label="largest")
+
+
+def served_measurements(served: Served, *, known: bool, label: str | None = None) -> Iterator[Yield]:
     """Yield times and rates of a batch; a row instead if a busy host makes them unknown."""
-    here = {"batch": str(served.batch)}
+    here = {"batch": label or str(served.batch)}
     if not known:
         yield Row({**here, "pace": "not known: other work keeps the host busy"})
         return

@@ -148,3 +148,79 @@ def test_profiles_name_one_workload_for_all_checks_of_the_model() -> None:
 def test_memory_that_no_stack_counts_is_not_told() -> None:
     assert steps.peak_bytes(cpu(0)) is None
     assert torch.device("cpu") == cpu(0).device
+
+
+# --------------------------------------------------------------------------------------------- the largest batch, and compiled
+
+
+@pytest.mark.parametrize(("fits", "served"), [(64, 64), (16, 16), (1, 1), (0, None)])
+def test_the_largest_batch_is_halved_until_it_fits(fits: int, served: int | None) -> None:
+    tried = []
+
+    def serving(batch: int) -> Any:
+        tried.append(batch)
+        if batch > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return steps.Served(batch, 8, Timing((1.0,)), Timing((1.0,)))
+
+    found = steps.serve_largest(serving, 64)
+    assert (found.batch if found else None) == served
+    assert tried == [64 >> number for number in range(len(tried))]
+
+
+def test_what_is_no_want_of_memory_passes_through() -> None:
+    def serving(_: int) -> Any:
+        raise RuntimeError("device lost")
+
+    with pytest.raises(RuntimeError, match="lost"):
+        steps.serve_largest(serving, 4)
+
+
+def test_the_largest_batch_follows_from_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = steps.chosen_model(cpu(0), _config("llama-3.1-8b"))
+    assert plan is not None
+    architecture = plan.architecture
+    each = 100 * 2 * (2 * architecture.layers * 2 * 2 * 16 + 1024 + 4 * 128 + 3 * 208)
+    for count, expected in ((1, 1), (5, 4), (63, 32), (10**6, 1024)):
+        free = int(count * each / 0.8) + 1000
+        monkeypatch.setattr("readiness.accelerators.base.Accelerator.memory", lambda self, free=free: (free, 2**40))
+        assert steps.largest_batch(cpu(0), plan, 100, 2) == expected
+    monkeypatch.setattr("readiness.accelerators.base.Accelerator.memory", lambda self: None)
+    assert steps.largest_batch(cpu(0), plan, 100, 2) == 0
+
+
+def through(monkeypatch: pytest.MonkeyPatch, compiler: Any) -> Evidence:
+    """Training with a compiler in place of torch.compile's."""
+    monkeypatch.setattr(torch, "compile", lambda function, backend: compiler(function))
+    return trained(compile_narrow=True)
+
+
+def test_a_compiled_step_is_timed_beside_the_other(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = through(monkeypatch, lambda function: lambda tokens: function(tokens) * 1.0)
+    assert value(evidence, "compiled_supported") == 1
+    assert value(evidence, "compiled_loss_error") == 0
+    ratio = value(evidence, "step_s") / value(evidence, "compiled_step_s")
+    assert value(evidence, "compiled_speedup") == pytest.approx(ratio)
+    other = through(monkeypatch, lambda function: lambda tokens: function(tokens) * 1.5)
+    assert value(other, "compiled_loss_error") == pytest.approx(0.5)
+
+
+def test_a_stack_without_a_compiler_says_so_and_errors_are_none(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Any) -> Any:
+        raise NotImplementedError("no backend for this device")
+
+    evidence = through(monkeypatch, refuse)
+    assert value(evidence, "compiled_supported") == 0
+    assert values(evidence, "compiled_step_s") == []
+    assert value(evidence, "supported") == 1
+
+    def fail(_: Any) -> Any:
+        raise RuntimeError("device lost")
+
+    assert through(monkeypatch, fail).status is Status.ERROR
+
+
+def test_narrow_layers_are_not_compiled_by_default(quiet: None) -> None:
+    evidence = trained()
+    assert values(evidence, "compiled_supported") == []
+    assert any("compiled" in row for row in evidence.rows)
