@@ -206,7 +206,7 @@ def _unknown(groups: Sequence[DeviceGroup], order: Mapping[str, int]) -> Section
 
 def _soak_claims(groups: Sequence[DeviceGroup]) -> Iterator[str]:
     for group in groups:
-        for check, proven, not_proven in rendering.soak_claims(group.lead):
+        for check, proven, not_proven in rendering.soak_claim_rows(group.lead):
             yield (
                 f"- {code(check)} on {group.names(code)} proves: {escape(proven, 3000)}\n"
                 f"- it does not prove: {escape(not_proven, 3000)}\n"

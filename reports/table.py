@@ -161,7 +161,7 @@ def _accelerators(
 
 def _soak_claims(group: DeviceGroup, paint: Paint, width: int) -> Iterator[str]:
     """Yield the claims of soaks: what is proven and what is not."""
-    if not (found := rendering.soak_claims(group.lead)):
+    if not (found := rendering.soak_claim_rows(group.lead)):
         return
     yield from _section(rendering.SOAK_CLAIMS_TITLE.upper(), paint)
     for check, proven, not_proven in found:

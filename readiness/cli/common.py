@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from readiness.cli import completion
-from readiness.datamodel import Decision, Level, Use
+from readiness.enums import Decision, Level, Use
 from readiness.errors import Exit, UsageError
 
 if TYPE_CHECKING:

@@ -54,7 +54,7 @@ def _checks(ctx: typer.Context) -> Iterable[str]:
 
 
 def _whatever_can_be_explained(ctx: typer.Context) -> Iterable[str]:
-    from readiness.profile.loader import requirement_ids
+    from readiness.profile.shipped import requirement_ids
 
     return [*_profiles(ctx), *_checks(ctx), *sorted(requirement_ids())]
 

@@ -12,7 +12,7 @@ import typer
 
 from readiness.cli import common, completion
 from readiness.cli.check_folders import add_checks
-from readiness.datamodel import Action, Level, Use
+from readiness.enums import Action, Level, Use
 from readiness.errors import ReadinessError, UsageError
 from readiness.rendering import clean, message
 
@@ -43,15 +43,15 @@ def explain(
 ) -> None:
     """Explain a check, a profile, or a requirement with what the last run measured of it."""
     from readiness.engine import check_declarations
-    from readiness.profile import loader as profiles
+    from readiness.profile import loader, shipped
 
     add_checks(checks)
     found = check_declarations.discover()
     parts = []
     if name in found:
         parts.append(_check(found[name]))
-    if profile is None and (name in profiles.names() or name.endswith(".toml")):
-        parts.append(_profile(profiles.load(name, found), profiles.file_of(name)))
+    if profile is None and (name in shipped.names() or name.endswith(".toml")):
+        parts.append(_profile(loader.load(name, found), loader.file_of(name)))
     if profile is not None or not parts:
         last_profile, last, lacking = _last_run()
         requirement = _required(name, profile, last_profile if any(True for _ in _findings(last, name)) else None, found)
@@ -65,13 +65,13 @@ def explain(
 
 
 def _unknown(name: str, profile: str | None, found: Mapping[str, Check]) -> UsageError:
-    from readiness.profile import loader as profiles
+    from readiness.profile import loader, shipped
 
     if profile is not None:
-        known = [item.id for item in profiles.load(profile, found).requirements]
+        known = [item.id for item in loader.load(profile, found).requirements]
         what = f"the profile {profile} has no requirement {name[:100]!r}"
     else:
-        known = [*found, *profiles.names(), *sorted(profiles.requirement_ids())]
+        known = [*found, *shipped.names(), *sorted(shipped.requirement_ids())]
         what = f"there is no check, profile or requirement {name[:100]!r}"
     near = get_close_matches(name[:200], known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
@@ -86,14 +86,14 @@ def _required(
 
     `last_profile` is the profile of the last run, which may not exist any more or need checks that are not here.
     """
-    from readiness.profile import loader as profiles
+    from readiness.profile import loader, shipped
 
-    stating = sorted((name for name, ids in profiles.stated().items() if id in ids), key=_general_first)
-    if not stating and (taking := profiles.stated_by_bases().get(id)) is not None:
+    stating = sorted((name for name, ids in shipped.stated().items() if id in ids), key=_general_first)
+    if not stating and (taking := shipped.stated_by_bases().get(id)) is not None:
         stating = [taking]
     for name in [profile] if profile is not None else [*([last_profile] if last_profile is not None else []), *stating]:
         try:
-            chosen = profiles.load(name, found)
+            chosen = loader.load(name, found)
         except UsageError:
             if name == profile or name != last_profile:
                 raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from readiness.cli import common, completion
-from readiness.datamodel import Use
+from readiness.enums import Use
 from readiness.errors import Exit, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -125,13 +125,13 @@ def _options(**given: Any) -> dict[str, Any]:
 
 def _subject(name: str) -> tuple[str, dict[str, Any], tuple[Use, ...]]:
     """Return the workload, the settings of its fit, and the uses that the profile covers. Raises UsageError."""
-    from readiness.profile import loader
+    from readiness.profile import loader, shipped
     from readiness.tracing import workload_schema
 
-    if name.endswith(workload_schema.SUFFIX) or (name in workload_schema.names() and name not in loader.names()):
+    if name.endswith(workload_schema.SUFFIX) or (name in workload_schema.names() and name not in shipped.names()):
         return name, {}, ()
-    if not name.endswith(".toml") and name not in loader.names():
-        known = [*loader.names(), *workload_schema.names()]
+    if not name.endswith(".toml") and name not in shipped.names():
+        known = [*shipped.names(), *workload_schema.names()]
         raise UsageError(
             f"there is no profile or workload {name[:100]!r}", place="PROFILE|WORKLOAD",
             remedy=f"{did_you_mean(name, known)}choose one of {', '.join(sorted(set(known)))}, or give a file that ends in "

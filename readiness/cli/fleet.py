@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from readiness.cli import common
-from readiness.datamodel import Use
+from readiness.enums import Use
 from readiness.errors import BadFileError, Exit, UsageError
 
 if TYPE_CHECKING:

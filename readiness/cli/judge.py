@@ -69,9 +69,10 @@ def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check], *,
     """
     from readiness.errors import UsageError
     from readiness.profile import loader as profiles
+    from readiness.profile import shipped
 
     name = evidence.profile_name
-    if run_profile is not None or name in profiles.names():
+    if run_profile is not None or name in shipped.names():
         chosen = profiles.load(run_profile or name, found)
         if chosen.sha256 == evidence.profile_sha256:
             return chosen

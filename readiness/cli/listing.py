@@ -65,15 +65,15 @@ def _checks() -> list[dict[str, object]]:
 
 
 def _profiles() -> list[dict[str, object]]:
-    from readiness.profile import loader
+    from readiness.profile import shipped
 
-    return [{"name": name, "title": loader.title(name)} for name in loader.names()]
+    return [{"name": name, "title": shipped.title(name)} for name in shipped.names()]
 
 
 def _formats() -> list[dict[str, object]]:
     from readiness.rendering import formats
 
-    return [{"name": name, "title": known.description} for name, known in formats.formats().items()]
+    return [{"name": name, "title": description} for name, description in formats.descriptions().items()]
 
 
 _GATHER = {What.CHECKS: _checks, What.PROFILES: _profiles, What.FORMATS: _formats}

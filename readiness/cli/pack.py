@@ -212,8 +212,9 @@ def _known_profiles(names: Iterable[str], given: list[str] | None) -> Mapping[st
     """The shipped profiles of these names, and those that were given, by their names. Raises UsageError and BadFileError."""
     from readiness.engine import check_declarations
     from readiness.profile import loader
+    from readiness.profile.shipped import names as shipped_names
 
-    shipped = [name for name in sorted(names) if name in loader.names()]
+    shipped = [name for name in sorted(names) if name in shipped_names()]
     if not shipped and not given:
         return {}
     found = check_declarations.discover()

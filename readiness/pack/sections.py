@@ -94,7 +94,7 @@ def _part(core: Core, subject: Subject) -> dict[str, Any]:
         "unknown": unknown,
         "left_out": left_out,
         "families": list(_families(rows)),
-        "soak": [claim for group in rendering.group_devices(assessment) for claim in rendering.soak_claims(group.lead)],
+        "soak": [claim for group in rendering.group_devices(assessment) for claim in rendering.soak_claim_rows(group.lead)],
         "method": list(_method(assessment)),
         "command": command(assessment),
         "environment": list(_environment(assessment)),

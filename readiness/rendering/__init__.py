@@ -1,64 +1,70 @@
 """Parts that all reports share: escaped text, figures, and findings sorted by urgency."""
 
-from readiness.rendering.accelerators import (
-    device,
-    earlier,
-    failed_stacks,
-    joined,
-    names,
-    planted_defects,
-    simulated,
-    simulated_chips,
-    software,
-)
-from readiness.rendering.colours import Paint, paint_decisions, painter
-from readiness.rendering.detection_summary import TITLE as REHEARSAL_TITLE
-from readiness.rendering.detection_summary import detection_texts
-from readiness.rendering.device_groups import (
-    DeviceGroup,
-    Group,
-    LeftOut,
-    SharedFailure,
-    SharedFinding,
-    Statement,
-    Time,
-    failures_by_requirement,
-    group_devices,
-    grouped,
-    left_out,
-    together,
-)
-from readiness.rendering.findings import (
-    FindingGroup,
-    Kind,
-    group_by_kind,
-    kind,
-    labels,
-    limit,
-    measured,
-    reading,
-    reason,
-    title,
-)
-from readiness.rendering.maturity import TITLE as MATURITY_TITLE
-from readiness.rendering.maturity import maturity_line, maturity_of, maturity_rows, maturity_texts, stated_line
-from readiness.rendering.soak_claims import TITLE as SOAK_CLAIMS_TITLE
-from readiness.rendering.soak_claims import soak_claims
-from readiness.rendering.text import (
-    clean,
-    cut,
-    duration,
-    escape_markdown,
-    figure,
-    memory,
-    message,
-    roughly,
-    visible,
-    width,
-    wrap,
-)
-from readiness.rendering.text_budget import Section, comment, fit
-from readiness.rendering.verdicts import outcome_counts, score_range, severity_key, worst
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from readiness.rendering.accelerators import (
+        device,
+        earlier,
+        failed_stacks,
+        joined,
+        names,
+        planted_defects,
+        simulated,
+        simulated_chips,
+        software,
+    )
+    from readiness.rendering.colours import Paint, paint_decisions, painter
+    from readiness.rendering.detection_summary import TITLE as REHEARSAL_TITLE
+    from readiness.rendering.detection_summary import detection_texts
+    from readiness.rendering.device_groups import (
+        DeviceGroup,
+        Group,
+        LeftOut,
+        SharedFailure,
+        SharedFinding,
+        Statement,
+        Time,
+        failures_by_requirement,
+        group_devices,
+        grouped,
+        left_out,
+        together,
+    )
+    from readiness.rendering.findings import (
+        FindingGroup,
+        Kind,
+        group_by_kind,
+        kind,
+        labels,
+        limit,
+        measured,
+        reading,
+        reason,
+        title,
+    )
+    from readiness.rendering.maturity import TITLE as MATURITY_TITLE
+    from readiness.rendering.maturity import maturity_line, maturity_of, maturity_rows, maturity_texts, stated_line
+    from readiness.rendering.soak_claims import TITLE as SOAK_CLAIMS_TITLE
+    from readiness.rendering.soak_claims import soak_claim_rows
+    from readiness.rendering.text import (
+        clean,
+        cut,
+        duration,
+        escape_markdown,
+        figure,
+        memory,
+        message,
+        roughly,
+        visible,
+        width,
+        wrap,
+    )
+    from readiness.rendering.text_budget import Section, comment, fit
+    from readiness.rendering.verdicts import outcome_counts, score_range, severity_key, worst
 
 __all__ = [
     "MATURITY_TITLE",
@@ -114,7 +120,7 @@ __all__ = [
     "severity_key",
     "simulated",
     "simulated_chips",
-    "soak_claims",
+    "soak_claim_rows",
     "software",
     "stated_line",
     "title",
@@ -124,3 +130,77 @@ __all__ = [
     "worst",
     "wrap",
 ]
+
+#: Where the names are. Each is imported when it is first used: a command that cleans a message must not pay for reports.
+_LAZY = {
+    "DeviceGroup": "device_groups",
+    "FindingGroup": "findings",
+    "Group": "device_groups",
+    "Kind": "findings",
+    "LeftOut": "device_groups",
+    "MATURITY_TITLE": "maturity.TITLE",
+    "Paint": "colours",
+    "REHEARSAL_TITLE": "detection_summary.TITLE",
+    "SOAK_CLAIMS_TITLE": "soak_claims.TITLE",
+    "Section": "text_budget",
+    "SharedFailure": "device_groups",
+    "SharedFinding": "device_groups",
+    "Statement": "device_groups",
+    "Time": "device_groups",
+    "clean": "text",
+    "comment": "text_budget",
+    "cut": "text",
+    "detection_texts": "detection_summary",
+    "device": "accelerators",
+    "duration": "text",
+    "earlier": "accelerators",
+    "escape_markdown": "text",
+    "failed_stacks": "accelerators",
+    "failures_by_requirement": "device_groups",
+    "figure": "text",
+    "fit": "text_budget",
+    "group_by_kind": "findings",
+    "group_devices": "device_groups",
+    "grouped": "device_groups",
+    "joined": "accelerators",
+    "kind": "findings",
+    "labels": "findings",
+    "left_out": "device_groups",
+    "limit": "findings",
+    "maturity_line": "maturity",
+    "maturity_of": "maturity",
+    "maturity_rows": "maturity",
+    "maturity_texts": "maturity",
+    "measured": "findings",
+    "memory": "text",
+    "message": "text",
+    "names": "accelerators",
+    "outcome_counts": "verdicts",
+    "paint_decisions": "colours",
+    "painter": "colours",
+    "planted_defects": "accelerators",
+    "reading": "findings",
+    "reason": "findings",
+    "roughly": "text",
+    "score_range": "verdicts",
+    "severity_key": "verdicts",
+    "simulated": "accelerators",
+    "simulated_chips": "accelerators",
+    "soak_claim_rows": "soak_claims",
+    "software": "accelerators",
+    "stated_line": "maturity",
+    "title": "findings",
+    "together": "device_groups",
+    "visible": "text",
+    "width": "text",
+    "worst": "verdicts",
+    "wrap": "text",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, other = _LAZY[name].partition(".")
+    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), other or name)
+    return found

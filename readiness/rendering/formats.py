@@ -69,9 +69,7 @@ class Request:
 def formats() -> dict[str, Format]:
     """Return all formats by name. Raises InternalError for a module that is not a format: all are shipped."""
     found = {}
-    for file in sorted(package_data.shipped("reports").glob("*.py")):
-        if file.name.startswith(("_", ".")):
-            continue
+    for file in _files():
         module = importlib.import_module(f"readiness.reports.{file.stem}")
         render = getattr(module, "render", None)
         description = (module.__doc__ or "").strip().partition("\n")[0]
@@ -92,6 +90,19 @@ def formats() -> dict[str, Format]:
             appends_to=getattr(module, "APPENDS_TO", None),
         )
     return found
+
+
+def descriptions() -> dict[str, str]:
+    """Return the first line of each format's docstring. None is imported for it, a quarter of `readiness list`."""
+    firsts = {}
+    for file in _files():
+        with file.open(encoding="utf-8") as lines:
+            firsts[file.stem] = next(lines, "").strip().strip('"')
+    return firsts
+
+
+def _files() -> list[Path]:
+    return sorted(file for file in package_data.shipped("reports").glob("*.py") if not file.name.startswith(("_", ".")))
 
 
 def suffixes() -> Mapping[str, str]:

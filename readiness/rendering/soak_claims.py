@@ -9,7 +9,7 @@ TITLE = "Soak: proven and not proven"
 _LONGEST = 2000
 
 
-def soak_claims(item: AcceleratorAssessment) -> list[tuple[str, str, str]]:
+def soak_claim_rows(item: AcceleratorAssessment) -> list[tuple[str, str, str]]:
     """Return check, what it proves, and what it does not prove, in the order of the checks."""
     return [
         (clean(entry.check, 100), clean(row["proves"], _LONGEST), clean(row.get("does_not_prove", ""), _LONGEST))

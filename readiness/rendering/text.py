@@ -10,9 +10,12 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from readiness.datamodel import Number
 from readiness.rendering.log_commands import broken_anywhere
+
+if TYPE_CHECKING:
+    from readiness.datamodel import Number
 
 # What terminals act upon: CSI and OSC (and their kin that carry text), in 7 and 8 bits, then any other short escape.
 _ESCAPES = re.compile(

@@ -93,8 +93,8 @@ def page(folder: Path) -> str:
 def digests() -> dict[str, str]:
     """The digest of each shipped profile: of what it demands, whatever its prose says."""
     code = (
-        "import json; from readiness import check_registry; from readiness.profile import loader\n"
-        "print(json.dumps({name: loader.load(name, check_registry.shipped()).sha256 for name in loader.names()}, indent=1))"
+        "import json; from readiness import check_registry; from readiness.profile import loader, shipped\n"
+        "print(json.dumps({name: loader.load(name, check_registry.shipped()).sha256 for name in shipped.names()}, indent=1))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=240)
     return dict(json.loads(done.stdout))

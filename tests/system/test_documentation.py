@@ -18,7 +18,7 @@ from readiness import check_registry
 from readiness.engine import runner
 from readiness.errors import Exit
 from readiness.isolation.forkserver import LARGEST_MESSAGE_BYTES
-from readiness.profile import loader
+from readiness.profile import loader, shipped
 from readiness.rendering import formats
 from tests.support import checks
 from tests.support.command_line import readiness
@@ -183,7 +183,7 @@ def test_settings_on_the_page_of_checks_are_what_profiles_take(tmp_path: Path) -
 def test_the_readme_names_every_profile_and_family_and_no_other() -> None:
     named = set(re.findall(r"^\| `([a-z0-9-]+)`(?: \(default\))? \|", text_of(README), re.MULTILINE))
     families = {check.family for check in checks().values()}
-    assert named == set(loader.names()) | families
+    assert named == set(shipped.names()) | families
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/verdicts.md"])

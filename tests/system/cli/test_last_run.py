@@ -13,7 +13,7 @@ import pytest
 
 from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Status
 from readiness.errors import Exit
-from readiness.profile import loader as profiles
+from readiness.profile import shipped
 from readiness.rendering import rows
 from tests.support.command_line import readiness
 from tests.support.engine import MISBEHAVING, write_profile
@@ -155,7 +155,7 @@ def test_a_requirement_is_explained_without_any_run(tmp_path: Path) -> None:
 
 def test_a_requirement_of_which_profile(state: Path) -> None:
     """One that only some profiles have; and one that the profile asked for does not have."""
-    every = profiles.stated()
+    every = shipped.stated()
     (id, *_) = [id for id in every["deepseek-v3"] if all(id not in ids for name, ids in every.items() if name != "deepseek-v3")]
     found = readiness("explain", id, state=state)
     assert "profile: deepseek-v3, at " in found.stdout

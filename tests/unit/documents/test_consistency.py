@@ -21,6 +21,7 @@ from readiness.errors import BadFileError, Exit
 from readiness.judging import early_findings, profile_demands
 from readiness.judging.rejudge import rejudge
 from readiness.profile import loader as profiles
+from readiness.profile import shipped
 from readiness.rendering import formats
 from tests.support import build, mutations, saved
 from tests.support.paths import RESOURCES
@@ -84,7 +85,7 @@ def test_what_was_judged_again_under_another_profile_is_read(folder: Path, tmp_p
 def test_every_shipped_profile_is_read_back_from_what_it_demands() -> None:
     from tests.support import checks
 
-    for name in profiles.names():
+    for name in shipped.names():
         loaded = profiles.load(name, checks())
         again = profile_demands.requirements_of(json.loads(json.dumps(loaded.demands)))
         for before, after in zip(sorted(loaded.requirements, key=lambda item: item.id), again, strict=True):

@@ -16,7 +16,7 @@ from readiness.check_registry import Check, check
 from readiness.datamodel import Action, Level, Measurement, Operator, Profile, Use
 from readiness.documents import toml, waivers
 from readiness.errors import BadFileError, Exit, UsageError
-from readiness.profile import loader
+from readiness.profile import loader, shipped
 from tests.support import checks
 
 HEAD = 'schema = "readiness.profile/1"\nname = "test"\ntitle = "A test"\n'
@@ -134,7 +134,7 @@ def test_the_digest_is_of_what_is_demanded(tmp_path: Path) -> None:
     assert load(tmp_path, HEAD + REQUIREMENT.replace("1.0", "1.0000001")).sha256 != first.sha256
 
 
-@pytest.mark.parametrize("name", loader.names())
+@pytest.mark.parametrize("name", shipped.names())
 def test_the_shipped_profiles_load(name: str) -> None:
     loaded = loader.load(name, checks())
     assert loaded.name == name
@@ -408,7 +408,7 @@ def test_parents_that_disagree_on_uses_are_refused_in_any_order(tmp_path: Path, 
 def test_no_shipped_profile_demands_what_its_own_settings_leave_out() -> None:
     """Else it stays unknown in every run, with a remedy that nobody can follow."""
     of_label = {"dtype": ("dtypes", "core_dtypes"), "mode": ("modes",), "optimizer": ("optimizers",), "architecture": ("architectures",)}
-    for name in loader.names():
+    for name in shipped.names():
         loaded = loader.load(name, checks())
         for item in loaded.requirements:
             settings = {**checks()[item.check].settings, **loaded.settings.get(item.check, {})}

@@ -12,13 +12,13 @@ from readiness.datamodel import Evidence, Finding, Measurement, Status
 from readiness.documents import assessment, files
 from readiness.errors import BadFileError
 from readiness.judging import judge
-from readiness.profile import loader
+from readiness.profile import loader, shipped
 from readiness.rendering.formats import render
 from tests.support import build, checks
 from tests.unit.profile.test_loader import CHECKLIST, HEAD, REQUIREMENT, load, write
 
 
-@pytest.mark.parametrize("name", loader.names())
+@pytest.mark.parametrize("name", shipped.names())
 def test_every_requirement_of_a_shipped_profile_has_a_plain_title_of_its_own(name: str) -> None:
     titles = {item.id: item.title for item in loader.load(name, checks()).requirements}
     for id, title in titles.items():

@@ -13,7 +13,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, check
 from readiness.check_registry import Check
 from readiness.cli import explain
 from readiness.datamodel import Remedy, Requirement
-from readiness.profile import group_expansion, loader
+from readiness.profile import group_expansion, loader, shipped
 from readiness.profile.default_prose import with_defaults
 from readiness.rendering import check_reference
 from tests.support import checks
@@ -122,7 +122,7 @@ def test_prose_of_the_measure_is_no_demand(tmp_path: Path) -> None:
     assert loader.load(file, CHECKLIST).sha256 == loader.load(file, {topic.id: silent}).sha256
 
 
-@pytest.mark.parametrize("name", loader.names())
+@pytest.mark.parametrize("name", shipped.names())
 def test_no_profile_repeats_the_prose_of_a_measure(name: str) -> None:
     merged = loader._gather(loader.file_of(name), {}, ())
     for id, entry in merged.entries.items():

@@ -43,6 +43,10 @@ def test_the_formats_are_the_files_of_the_folder() -> None:
         assert format_.suffix.startswith(".")
 
 
+def test_descriptions_are_those_of_the_formats() -> None:
+    assert rendering_formats.descriptions() == {name: known.description for name, known in formats().items()}
+
+
 def test_optional_arguments_of_a_format() -> None:
     assert {name: set(format_.takes) for name, format_ in formats().items() if format_.takes} == {
         "junit": {"fail_on"}, "sarif": {"fail_on"}, "ctrf": {"fail_on"}, "openmetrics": {"fail_on"}, "nagios": {"fail_on"},
