@@ -1,4 +1,4 @@
-"""Summary of a run at a terminal: verdicts, first causes and further commands, in at most 15 lines."""
+"""Summary of a run at a terminal: verdicts, first causes and further commands, in at most 18 lines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from readiness import rendering
 from readiness.datamodel import Assessment, Diagnosis, Level, Use
 from readiness.rendering import DeviceGroup, Kind, Paint, SharedFinding, diagnosis
 
-MOST_LINES = 15
+MOST_LINES = 18
 _MOST_NOTES = 3
 _MOST_WHOLE = 2
-#: Before verdicts get a line for each use, three causes have room, and how many more there are.
-_FOR_CAUSES = 7
+#: Before verdicts get a line for each use, the first causes have so much room, each of them so many lines.
+_FOR_CAUSES, _FOR_ONE = 8, 4
 _COLUMN = 9
 #: In front of a title, which says what should hold.
 _LABELS = {Kind.BLOCKER: ("not met", "bad"), Kind.UNKNOWN: ("unknown", "open"), Kind.LIMIT: ("limit", "bold")}
@@ -45,7 +45,7 @@ def render(
     tail = [f"{paint(f'{label:{_COLUMN}}', 'dim')}{text}" for label, text in _hints(hints or {}, causes)]
     notes = list(_notes(assessment, paint, width))
     left = MOST_LINES - len(notes) - len(tail) - 2  # two empty lines
-    verdicts = _verdicts(groups, width, left - min(2 * len(causes), _FOR_CAUSES))
+    verdicts = _verdicts(groups, width, left - _wanted(causes, width))
     head = [*notes, *(rendering.paint_decisions(line, paint) for line in verdicts)]
     blocks = [head, list(_lines(causes, left - len(verdicts), paint, width)), tail]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks if block) + "\n"
@@ -68,7 +68,9 @@ def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     if taken := rendering.earlier(assessment):
         notes.append(("EARLIER", ", ".join(taken), "dim"))
     for word, text, style in notes[:_MOST_NOTES]:
-        yield rendering.cut(f"{word}  {text}", width).replace(word, paint(word, style), 1)
+        first, *rest = _fitted(rendering.wrap(text, width, first=f"{word}  "), 2, width)
+        yield first.replace(word, paint(word, style), 1)
+        yield from rest
 
 
 def _verdicts(groups: Sequence[DeviceGroup], width: int, room: int) -> list[str]:
@@ -171,16 +173,18 @@ def _unknown(group: DeviceGroup, several: bool) -> Iterator[tuple[_Cause, Level]
 
 
 def _lines(causes: Sequence[_Cause], room: int, paint: Paint, width: int) -> Iterator[str]:
-    """Yield two lines for each cause as far as they fit, and the number of the rest."""
+    """Yield two lines for each cause as far as they fit, more where there is room, and the number of the rest."""
     shown = causes if 2 * len(causes) <= room else causes[: max(room - 1, 0) // 2]
+    if len(causes) > len(shown) > 1 and len(_block(causes[0], width)) > 2:
+        shown = shown[:-1]  # the first cause whole rather than one more in part
+    spare = room - 2 * len(shown) - (len(shown) < len(causes))
     for cause in shown:
         label, style = _LABELS[cause.kind]
-        title, detail = cause.title, cause.detail
-        if cause.label:  # a sentence: what does not fit its line goes on in the next
-            title, *rest = rendering.wrap(f"{title} {detail}", width - _COLUMN)
-            detail = " ".join(rest)
-        yield paint(f"{cause.label or label:{_COLUMN}}", style) + rendering.cut(title, width - _COLUMN)
-        yield " " * _COLUMN + rendering.cut(detail, width - _COLUMN)
+        block = _block(cause, width)
+        first, *rest = _fitted(block, 2 + spare, width - _COLUMN)
+        spare -= max(len(rest) - 1, 0)
+        yield paint(f"{cause.label or label:{_COLUMN}}", style) + first
+        yield from (" " * _COLUMN + line for line in rest)
     left: Counter[Kind] = Counter()
     for cause in causes[len(shown) :]:
         left[cause.kind] += cause.count
@@ -188,6 +192,27 @@ def _lines(causes: Sequence[_Cause], room: int, paint: Paint, width: int) -> Ite
     if parts:
         total = f"{left.total()} more: " if len(parts) > 1 else ""
         yield rendering.cut(f"{' ' * _COLUMN}and {total}{', '.join(parts)}{'' if total else ' more'}", width)
+
+
+def _wanted(causes: Sequence[_Cause], width: int) -> int:
+    """Return the lines that the first causes would take whole, within bounds, with one for how many more there are."""
+    lines = sum(min(len(_block(cause, width)), _FOR_ONE) for cause in causes[:3]) + (len(causes) > 3)
+    return min(lines, _FOR_CAUSES)
+
+
+def _block(cause: _Cause, width: int) -> list[str]:
+    """Return title and detail of a cause in lines; those of a sentence follow each other in one line."""
+    columns = width - _COLUMN
+    if cause.label:
+        return rendering.wrap(f"{cause.title} {cause.detail}", columns)
+    return [*rendering.wrap(cause.title, columns), *rendering.wrap(cause.detail, columns)]
+
+
+def _fitted(lines: list[str], most: int, columns: int) -> list[str]:
+    """Return so many lines at most; the last one is marked where more would follow."""
+    if len(lines) <= most:
+        return lines
+    return [*lines[: most - 1], rendering.cut(f"{lines[most - 1]} {' '.join(lines[most:])}", columns)]
 
 
 def _hints(hints: Mapping[str, str], causes: Sequence[_Cause]) -> Iterator[tuple[str, str]]:

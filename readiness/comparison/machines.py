@@ -409,10 +409,11 @@ def _severity(finding: Finding) -> tuple[int, float]:
 def _row(requirement: str, use: Use, first: Finding, found: Sequence[Finding | None]) -> Row:
     limits = {finding.limit for finding in found if finding is not None}
     cells = tuple(_cell(finding) for finding in found)
+    measured = next((finding for finding in found if finding is not None and finding.unit), first)  # it names the unit
     differing = "differs: " + "; ".join(sorted(clean(one, 60) for one in limits))
     return Row(
         requirement=clean(requirement, 200), title=rendering.title(first), level=first.level, uses=(use,),
-        limit=rendering.limit(first) if len(limits) == 1 else differing, check=clean(first.check, 100), cells=cells,
+        limit=rendering.limit(measured) if len(limits) == 1 else differing, check=clean(first.check, 100), cells=cells,
         uniform=len({cell.kind for cell in cells}) == 1 and len(limits) == 1, same_limits=len(limits) == 1,
     )  # fmt: skip
 

@@ -23,6 +23,8 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
 )
+#: A word that is too long breaks behind the last of these that fits.
+_JOINTS = re.compile(r".*[-_/.,:=](?=.)")
 _UNUSUAL = re.compile(r"[^ -~]")  # one by one: nearly all of a text is not
 
 
@@ -91,7 +93,8 @@ def cut(text: str, columns: int) -> str:
 def wrap(text: str, columns: int, *, first: str = "", rest: str | None = None) -> list[str]:
     """Wrap a clean text to `columns`: the first line starts with `first`, the others with `rest` (else blanks).
 
-    A word that is longer than a line is broken. The two beginnings may hold colour only if they take no columns.
+    A word that is longer than a line is broken, between its parts if it has any. The two beginnings may hold colour only if
+    they take no columns.
     """
     rest = " " * width(first) if rest is None else rest
     lines: list[str] = []
@@ -113,8 +116,10 @@ def _pieces(text: str, longest: int) -> Iterable[str]:
         for character in word:
             columns = _columns(character)
             if used + columns > longest:
-                yield piece
-                piece, used = "", 0
+                kept = _JOINTS.match(piece)
+                done, piece = (piece[: kept.end()], piece[kept.end() :]) if kept is not None else (piece, "")
+                yield done
+                used = width(piece)
             piece, used = piece + character, used + columns
         yield piece
 

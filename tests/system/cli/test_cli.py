@@ -67,7 +67,7 @@ def test_a_run_ends_with_a_summary_and_where_to_read_all_of_it(tmp_path: Path) -
     result = readiness(*arguments, state=tmp_path)
     assert result.returncode == Exit.NOT_READY
     lines = result.stdout.splitlines()
-    assert len(lines) <= 15
+    assert len(lines) <= 18
     assert "more     readiness report" in lines
     (saved,) = [line.split()[1] for line in lines if line.startswith("saved ")]
     document = json.loads(Path(saved).expanduser().read_text())

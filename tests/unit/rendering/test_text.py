@@ -295,3 +295,10 @@ def test_a_report_says_how_often_each_planted_defect_acted() -> None:
     assert "planted  1 missing acted 1,004 times, 2 nan never\n" in table.render(assessment)
     assert "planted  " not in table.render(build.assessment(on("sim:0", plain)))
     assert "planted  " not in table.render(build.assessment(on("sim:0", acted("x.y", {}))))
+
+
+def test_a_word_that_is_too_long_breaks_between_its_parts() -> None:
+    assert rendering.wrap("load-right-at-first-backward-bfloat16", 34) == ["load-right-at-first-backward-", "bfloat16"]
+    assert rendering.wrap("a/path/of/very/many/parts.json", 12) == ["a/path/of/", "very/many/", "parts.json"]
+    assert rendering.wrap("x" * 25, 10) == ["x" * 10, "x" * 10, "x" * 5]
+    assert rendering.wrap("-" * 25, 10)[0] == "-" * 9
