@@ -59,7 +59,7 @@ def render(assessment: Assessment, *, colour: bool = False) -> str:  # noqa: ARG
         verdicts=_verdicts(groups[:_MOST_VERDICTS]),
         further=max(len(groups) - _MOST_VERDICTS, 0),
         maturity_title=rendering.MATURITY_TITLE,
-        maturity=list(_maturity(assessment, groups[:_MOST_GROUPS])),
+        maturity=_maturity(assessment, groups[:_MOST_GROUPS]),
         diagnosis=found,
         unexplained=rest,
         lists=[_list(title, words, groups, kind, order) for title, words, kind in _LISTS],
@@ -137,12 +137,18 @@ def _cards(groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _maturity(assessment: Assessment, groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
-    """What of PyTorch is there and right on each of these groups' stacks, where anything is known of it."""
+def _maturity(assessment: Assessment, groups: Sequence[DeviceGroup]) -> list[dict[str, Any]]:
+    """What of PyTorch is there and right on each of these groups' stacks, where anything is known of it; what is alike once."""
     shown = {group.title() for group in groups}
+    merged: dict[str, dict[str, Any]] = {}
     for one in rendering.maturity_texts(assessment):
-        if (name := one.group.title()) in shown:
-            yield {"name": name, "line": one.line, "stated": one.stated, "rows": [list(row) for row in one.rows]}
+        if (name := one.group.title()) not in shown:
+            continue
+        made = {"line": one.line, "stated": one.stated, "rows": [list(row) for row in one.rows]}
+        known = merged.setdefault(repr(made), {"name": name, **made})
+        if known["name"] != name:
+            known["name"] += f"; {name}"
+    return list(merged.values())
 
 
 def _verdicts(groups: Sequence[DeviceGroup]) -> list[list[Any]]:
