@@ -50,6 +50,7 @@ def context(core: Core) -> dict[str, Any]:
         "result": overall(core).value,
         "parts": parts,
         "verdict_rows": [row for part in parts for row in part["verdict_rows"]],
+        "cards": [card for part in parts for card in part["cards"]],
         "profiles": [_profile(path, core, document) for path, document in core.profiles.items()],
         "redactions": core.pack["redactions"],
         "kept": core.pack["kept"],
@@ -82,6 +83,7 @@ def _part(core: Core, subject: Subject) -> dict[str, Any]:
         "title": f"{subject.name}: {', '.join(titles) or 'no accelerator'}",
         "took": duration(assessment.seconds),
         "verdict_rows": list(verdict_rows(subject)),
+        "cards": list(_cards(subject)),
         "scores": list(_scores(assessment)),
         "maturity": list(rendering.maturity_texts(assessment)),
         "system": system.described(assessment, core.pack["system"].get(subject.path, {})),
@@ -108,10 +110,26 @@ def _part(core: Core, subject: Subject) -> dict[str, Any]:
 
 def verdict_rows(subject: Subject) -> Iterator[dict[str, Any]]:
     """Verdicts of one assessment, accelerators that are alike together."""
+    for _, row in _verdicts(subject):
+        yield row
+
+
+def _cards(subject: Subject) -> Iterator[dict[str, Any]]:
+    """The worst verdict for each use, with the number of accelerators that have others."""
+    rows = list(_verdicts(subject))
+    for use in dict.fromkeys(row["use"] for _, row in rows):
+        of_use = [(severity, row) for severity, row in rows if row["use"] == use]
+        _, worst = min(of_use, key=lambda entry: entry[0])
+        others = len(of_use) - 1
+        note = f"The worst of {others + 1} groups of accelerators; section 8 has all." if others else ""
+        yield {**worst, "note": note}
+
+
+def _verdicts(subject: Subject) -> Iterator[tuple[tuple[int, float], dict[str, Any]]]:
     for group in rendering.group_devices(subject.assessment):
         for use in subject.assessment.uses:
             verdict = group.verdict(use)
-            yield {
+            yield rendering.severity_key(verdict), {
                 "subject": subject.name, "accelerators": group.title(), "use": use.value,
                 "device": rendering.device(group.lead),
                 "decision": "no verdict" if verdict is None else verdict.decision,
@@ -120,7 +138,7 @@ def verdict_rows(subject: Subject) -> Iterator[dict[str, Any]]:
                 "started": subject.assessment.started, "profile": subject.assessment.profile_name,
             }  # fmt: skip
     if not subject.assessment.accelerators:
-        yield {
+        yield rendering.severity_key(None), {
             "subject": subject.name, "accelerators": "none", "device": "", "use": "", "decision": "no verdict", "score": "",
             "outcome_counts": "no accelerator was assessed", "started": subject.assessment.started,
             "profile": subject.assessment.profile_name,
