@@ -305,7 +305,12 @@ def _warm(defect: Defect) -> Defect:
 
 def _within(defect: Defect, kind: FaultKind) -> Defect:
     """The defect with the condition of kinds that act in graphs only."""
-    return replace(defect, when=replace(defect.when, **{kind.within: True})) if kind.within else defect
+    match kind.within:
+        case "compiled":
+            return replace(defect, when=replace(defect.when, compiled=True))
+        case "replayed":
+            return replace(defect, when=replace(defect.when, replayed=True))
+    return defect
 
 
 def _free_memory(memory: Memory, size: int) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from readiness.simulator.call import tensors_in
 
 #: Threads compute gradients, and each says for itself what it runs.
@@ -27,8 +25,8 @@ def is_compiled() -> bool:
 
 def compile_graph(module: Any, inputs: Sequence[Any]) -> Callable[..., Any]:
     """The device's compiler, as torch.compile calls one: forward and backward pass are traced, and run as a whole each."""
+    from functorch.compile import make_boxed_func
     from torch._dynamo.backends.common import aot_autograd
-    from torch._functorch.aot_autograd import make_boxed_func
 
     def lower(graph: Any, _: Sequence[Any]) -> Any:
         def run(*arguments: Any) -> Any:

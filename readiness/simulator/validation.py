@@ -31,7 +31,7 @@ _SET_EXAMPLES = {
 }  # fmt: skip
 #: What a defect of health may say, and of which type that is.
 _HEALTH_KEYS: Mapping[str, Any] = {"health": str, "codes": str, "throttle": str, "power_w": int | float}
-#: The functions of libdcmi that a defect may be about, by what its first interface calls them; of these, what gives a figure.
+#: The functions of libdcmi that a defect may be about, by what its first interface calls them; those that give a figure.
 LIBRARY_FUNCTIONS = (
     "get_device_health", "get_device_errorcode_v2", "get_device_chip_info_v2", "get_device_pcie_info_v2",
     "get_card_elabel_v2", "get_device_ecc_info", "get_device_hbm_info", "get_device_temperature", "get_device_power_info",
@@ -240,7 +240,7 @@ def _validate_library(given: Mapping[str, Any], place: Place, path: Path_, manag
         if type(given[name]) is not _LIBRARY_WAYS[name]:
             remedy = "give a whole number" if _LIBRARY_WAYS[name] is int else "give true"
             raise place.error_at((*path, name), f"{given[name]!r} is no {name}", remedy)
-    if len(ways) != 1 or not given[ways[0]] and ways[0] != "value":
+    if len(ways) != 1 or (not given[ways[0]] and ways[0] != "value"):
         what = "it does not say how the function goes wrong, or says it more than once"
         raise place.error_at(path, what, "give one of answer (a code, not 0), value, hangs = true")
     if ways == ["value"] and (function not in LIBRARY_FIGURES or not -(2**31) <= given["value"] < 2**32):

@@ -100,7 +100,7 @@ def _state(chip: Chip, number: int, now: Now | None) -> ChipState:
     return ChipState(
         name=chip.name,
         serial=f"SIM-{chip.name}-{number}",
-        health=levels.get(str(injected.get("health", "ok")).lower(), len(levels)),  # a word of no level is none of its levels
+        health=levels.get(str(injected.get("health", "ok")).lower(), len(levels)),  # another word is none of its levels
         codes=tuple(int(code, 16) for code in str(injected.get("codes", "")).split()),
         temperature_c=45.0 if now is None or now.temperature_c is None else now.temperature_c,
         power_w=float(power) if isinstance(power, int | float) else _IDLE_W + _LOAD_W * load,

@@ -70,7 +70,7 @@ class _Function:
 
 
 class SimulatedLibrary:
-    """Simulated libdcmi: stands where `ctypes.CDLL` would, with one attribute for each function of the interface's version 2."""
+    """Simulated libdcmi: stands where `ctypes.CDLL` would, with a function of the interface's version 2 by each name."""
 
     def __init__(self, chips: Sequence[ChipState]) -> None:
         self._chips = list(chips)

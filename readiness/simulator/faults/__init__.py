@@ -38,7 +38,8 @@ def kind(
 
     def declare(act: Act) -> Act:
         assert name not in _kinds, f"two kinds are called {name}"
-        _kinds[name] = FaultKind(name, at, (domain,) if isinstance(domain, str) else domain, severity, unit, act, warm, within)
+        domains = (domain,) if isinstance(domain, str) else domain
+        _kinds[name] = FaultKind(name, at, domains, severity, unit, act, warm, within)
         return act
 
     return declare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import pytest
@@ -103,7 +104,7 @@ def test_a_library_without_a_device_and_one_that_names_another() -> None:
         dcmi.initialised(SimulatedLibrary([]))
     library = dcmi.initialised(SimulatedLibrary([ChipState("tried")]))
     with pytest.raises(dcmi.RefusedError, match="invalid device"):
-        library.call("get_device_power_info", dcmi.c_int(1), dcmi.byref(dcmi.c_int()))
+        library.call("get_device_power_info", ctypes.c_int(1), ctypes.byref(ctypes.c_int()))
 
 
 def test_a_call_that_never_returns_is_killed_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
