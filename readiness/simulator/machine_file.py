@@ -40,11 +40,12 @@ class Condition:
     """Condition of a defect: every field that is set must hold; None and empty mean any.
 
     `numel_*` in elements, `temperature` in degrees Celsius, `after_s` in seconds of load. `exchanging`: while a collective
-    is under way. `compiled`: in a graph of the chip's compiler; `replayed`: in the replay of a captured one. `ndim`, `dtype`,
-    `chip` and `rank` hold for any of theirs. The truth values mean only with (True) or only without (False). `argument` holds what arguments are, by the names that the operator's schema has for them, and `of`
-    those of whose tensors each must meet what is said of tensors. `group_under` speaks of how many ranks a collective is
-    between, `rank` of this one's in its group. `unseen` ("shape" or "number") is what a call must have that no such call of
-    this process had.
+    is under way. `compiled`: in a graph of the chip's compiler; `replayed`: in the replay of a captured one. `ndim`,
+    `dtype`, `chip` and `rank` hold for any of theirs. The truth values mean only with (True) or only without (False).
+    `argument` holds what arguments are, by the names that the operator's schema has for them, and `of` those of whose
+    tensors each must meet what is said of tensors. `group_under` speaks of how many ranks a collective is between, `rank`
+    of this one's in its group. `unseen` ("shape" or "number") is what a call must have that no such call of this process
+    had.
     """
 
     numel_over: int | None = None
