@@ -25,8 +25,8 @@ def is_compiled() -> bool:
 
 def compile_graph(module: Any, inputs: Sequence[Any]) -> Callable[..., Any]:
     """The device's compiler, as torch.compile calls one: forward and backward pass are traced, and run as a whole each."""
-    from torch._functorch.aot_autograd import make_boxed_func  # type: ignore[attr-defined]
     from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch.aot_autograd import make_boxed_func  # type: ignore[attr-defined]
 
     def lower(graph: Any, _: Sequence[Any]) -> Any:
         def run(*arguments: Any) -> Any:

@@ -27,7 +27,7 @@ def _pairs(text: str) -> list[tuple[list[str], list[str]]]:
                 raise SourceError("its table is cut off")
             cells = [cell.strip() for cell in line[1:-1].split("|")]
             if begun is None:
-                if re.match(r"\d+\b", cells[0]) is None:
+                if re.match(r"\d+\b", cells[0]) is None or len(cells) < 3:
                     in_body = False  # the table of processes, or a line of text
                 else:
                     begun = cells
@@ -41,6 +41,12 @@ def _pairs(text: str) -> list[tuple[list[str], list[str]]]:
     if not found:
         raise SourceError("it lists no device")
     return found
+
+
+def _refuse_other(text: str, tool: str, names: str) -> None:
+    """Raise SourceError for a text that is not this tool's: the tables of several makers' tools are drawn alike."""
+    if re.search(names, text, re.IGNORECASE) is None:
+        raise SourceError(f"{tool} printed nothing that names {tool}")
 
 
 def _refuse_cut(text: str) -> None:
@@ -83,6 +89,7 @@ def _second_row(report: Report, cells: Sequence[str]) -> None:
 
 def cambricon(text: str) -> list[Report]:
     """cnmon: until 4 the driver stands in each row, from 5 on in the header, and the row has the address."""
+    _refuse_other(text, "cnmon", r"\bCNMON\b")
     tool = re.search(r"CNMON v?([\w.]+)", text)
     driver = re.search(r"\bDriver v([\w.]+)", text)
     found = []
@@ -136,6 +143,7 @@ def hygon(text: str) -> list[Report]:
 
 def iluvatar(text: str) -> list[Report]:
     """ixsmi: a table like nvidia-smi's."""
+    _refuse_other(text, "ixsmi", r"\bIX-?ML\b|\bIX-?SMI\b")
     versions = {
         "ixsmi": _search(r"IX-ML:\s*([\w.]+)", text), "driver": _search(r"Driver Version:\s*([\w.]+)", text),
     }  # fmt: skip
@@ -157,6 +165,7 @@ def iluvatar(text: str) -> list[Report]:
 
 def gaudi(text: str) -> list[Report]:
     """hl-smi: a table like nvidia-smi's, with uncorrected errors since the driver was loaded."""
+    _refuse_other(text, "hl-smi", r"\bHL-SMI\b")
     versions = {
         "hl-smi": _search(r"HL-SMI Version:\s*hl-([\d.]+)", text),
         "driver": _search(r"(?<!Nic )Driver Version:\s*([\w.-]+)", text),
@@ -182,6 +191,7 @@ def gaudi(text: str) -> list[Report]:
 
 def metax(text: str) -> list[Report]:
     """`mx-smi -L`: one line a device, with its state; and the header of its tables, which has the versions."""
+    _refuse_other(text, "mx-smi", r"\bmx-smi\b")
     versions = {
         "mx-smi": _search(r"mx-smi\s+version:\s*([\w.]+)", text),
         "driver": _search(r"Kernel Mode Driver Version:\s*([\w.]+)", text),
@@ -208,6 +218,7 @@ def metax(text: str) -> list[Report]:
 
 def moore_threads(text: str) -> list[Report]:
     """mthreads-gmi: three lines a device, in columns that `|` divides."""
+    _refuse_other(text, "mthreads-gmi", r"\bmthreads-gmi\b")
     versions = {
         "mthreads-gmi": _search(r"mthreads-gmi:\s*([\w.]+)", text),
         "driver": _search(r"Driver Version:\s*([\w.-]+)", text),
