@@ -313,7 +313,7 @@ def _by_operators(left: list[_Failure], limits: Mapping[str, Limit]) -> tuple[li
         for (rule, _, group), (accelerators, dtypes, in_gradients) in zip(groups, reach, strict=True):
             if in_gradients and failure.fits(rules.FORWARD_ONLY):
                 continue
-            if failure.accelerator in accelerators and _follows(failure, rule, dtypes):
+            if failure.accelerator in accelerators and (_follows(failure, rule, dtypes) or _is_same(failure, group, dtypes)):
                 group.failures.append(failure)
                 explained.add(failure.key)
                 break
@@ -362,6 +362,12 @@ def _dying_with(rule: OperatorRule, part: Sequence[_Atom], atoms: Sequence[_Atom
     ]  # fmt: skip
 
 
+def _is_same(failure: _Failure, group: _Group, dtypes: Collection[str]) -> bool:
+    """Return whether a failure is about the circumstance in which these operators fail."""
+    meant = rules.SAME_CIRCUMSTANCE.get(next(iter(group.subject.get("layout", ())), ""), ())
+    return failure.fits(meant) and failure.finding.labels.get("dtype") in dtypes
+
+
 def _follows(failure: _Failure, rule: OperatorRule, dtypes: Collection[str]) -> bool:
     """Return whether operators that fail in these dtypes may have caused a failure: by check, and by its own dtype."""
     if rule.died and failure.status == rule.died:
@@ -399,7 +405,8 @@ def _from_rows(failure: _Failure, outcomes: Sequence[str]) -> Iterator[_Atom]:
             continue
         detail = str(row.get("detail", ""))
         layout = _layout(detail)
-        finite = not any(word in detail for word in rules.NOT_FINITE)
+        result = detail.partition(": ")[2] or detail  # without what is special about the call: inputs may hold NaN too
+        finite = not any(word in result for word in rules.NOT_FINITE)
         kernel = _kernel(detail) if outcome in _LACKING else ""
         yield _Atom(failure.key, operator, str(row.get("dtype", "")), phase, str(outcome), layout, finite, kernel)
 
@@ -510,7 +517,8 @@ def _together(rule: OperatorRule, atoms: list[_Atom]) -> Iterator[tuple[str, lis
             yield layout, part
             atoms = _without(atoms, part)
     families = list(_families(atoms))
-    if len(families) > rules.MOST_APART:
+    circumstances = {atom.layout for atom in atoms}
+    if len(families) > rules.MOST_APART or (len(families) > 1 and len(circumstances) == 1 and circumstances != {""}):
         yield "", atoms
     else:
         yield from families

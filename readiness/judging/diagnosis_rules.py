@@ -171,7 +171,15 @@ LAYOUTS: Mapping[str, str] = {
     "*permuted*": "where inputs are strided", "*transposed*": "where inputs are strided",
     "sliced*": "where inputs are strided", "every second*": "where inputs are strided",
     "*unaligned*": "where inputs begin at an offset",
+    "with an expanded incoming gradient*": "where the incoming gradient is expanded",
+    "on expanded inputs*": "where inputs are expanded", "on a channels-last input*": "where inputs lie in channels_last",
+    "on NaN*": "where inputs hold NaN", "in deterministic mode*": "in deterministic mode",
+    "on extreme whole numbers*": "on extreme whole numbers",
 }  # fmt: skip
+#: What other checks find in the same circumstance is the same defect.
+SAME_CIRCUMSTANCE: Mapping[str, tuple[str, ...]] = {
+    "where inputs hold NaN": ("parity.special_values violations kind=propagation",),
+}
 NOT_FINITE = ("NaN", "infinity", "not finite", "Infinity")
 
 
@@ -234,7 +242,7 @@ RULES = (
         Action.CONTACT_VENDOR, bad=("new", (POSITIVE,)), names=("counter",),
     ),
     Rule(
-        "memory-leak", ("* memory_growth_bytes", "* handle_growth"),
+        "memory-leak", ("* memory_growth_bytes", "* handle_growth", "stability.caches kept_bytes"),
         "Memory is not given back: {about}",
         "Run the same work for an hour and watch its memory; report it with the rows.",
         Action.CONTACT_VENDOR,
@@ -258,10 +266,40 @@ RULES = (
         Action.ADD_HARDWARE,
     ),
     Rule(
-        "memory-short", ("driver.memory allocated_share", "driver.memory usable_gib"),
+        "memory-short", ("driver.memory allocated_share", "driver.memory usable_gib", "throughput.memory capacity_share"),
         "Not all of the memory can be used: {about}",
         "See what else uses the accelerator's memory.",
         Action.CHECK_CONFIG,
+    ),
+    Rule(
+        "kernel-log", ("driver.kernel_log *",),
+        "The kernel's log tells of a fault of the accelerator: {about}",
+        "Do what the vendor's list asks for after this event; the rows of driver.kernel_log quote the line and its action.",
+        Action.CONTACT_VENDOR,
+    ),
+    Rule(
+        "processes", ("driver.processes *",),
+        "Processes that share the accelerator, or are killed at work, harm others: {about}",
+        "Give each process an accelerator of its own, reset it after a kill, and report it with the rows.",
+        Action.CONTACT_VENDOR,
+    ),
+    Rule(
+        "errors-lost", ("driver.errors *",),
+        "Calls that fail do not say so: {about}",
+        "Check indices and sizes on the host until it is mended, and report it.",
+        Action.CONTACT_VENDOR,
+    ),
+    Rule(
+        "figures-wrong", ("driver.memory_statistics *", "driver.profiler *", "throughput.* timer_ratio"),
+        "Figures that the stack reports are wrong: {about}",
+        "Measure time and memory from outside until it is mended; whatever else was measured by them is wrong too.",
+        Action.UPDATE_SOFTWARE,
+    ),
+    Rule(
+        "exchange", ("driver.dlpack *",),
+        "Memory that is handed to another library by DLPack arrives wrong: {about}",
+        "Copy through the host until it is mended, and report it.",
+        Action.CONTACT_VENDOR,
     ),
     Rule(
         "order", ("driver.streams *",),

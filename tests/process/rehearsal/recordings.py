@@ -29,7 +29,14 @@ from tests.support.paths import RESOURCES, ROOT
 FILE = RESOURCES / "planted_defects.json.gz"
 #: Requirements that a norm in bfloat16 on the host's CPU fails, of which every simulated chip is made.
 _OF_THE_HOST = ("norm-parameters-bfloat16", "operators-known")
-#: Operators to which each fault of the sweep is put, and of which some show nothing.
+#: Operators to which a fault of the sweep is put, and of which some show nothing.
+_USUAL = (
+    "add", "mul", "matmul", "bmm", "baddbmm", "softmax", "softmax.with_dtype", "exp", "sum", "std", "std.unbiased", "var",
+    "where", "cumsum", "cumprod", "sort", "argsort", "topk", "index_put", "masked_fill", "fmod", "linalg.svd",
+    "nn.functional.linear", "nn.functional.layer_norm", "nn.functional.scaled_dot_product_attention",
+    "nn.functional.cross_entropy", "nn.functional.pad.reflect",
+)  # fmt: skip
+#: Those of the faults that show only in the core, or in others.
 _CORE = ("add", "mul", "matmul", "softmax", "exp", "sum")
 _OPERATORS: Mapping[str, tuple[str, ...]] = {
     "channels-last": ("nn.functional.conv2d", "nn.functional.conv1d", "nn.functional.max_pool2d", "matmul", "add"),
@@ -47,7 +54,7 @@ def recorded(fault: SeededFault, profile: Profile) -> dict[str, Any] | str:
     """Return what is kept of a run on the chip with this fault; in words why nothing, where nothing failed."""
     checklist = check_registry.discover()
     checks = tuple(check.id for check in checklist.values() if claims(check, fault, profile))
-    operators = _OPERATORS.get(fault.name, _CORE)
+    operators = _OPERATORS.get(fault.name, _USUAL)
     row = Row(fault.name, "", "", fault.name, "", checks=checks, operators=operators if "operators.sweep" in checks else ())
     with tempfile.TemporaryDirectory(prefix="readiness-") as folder:
         chosen, told = Path(folder) / "profile.toml", Path(folder) / "assessment.json"
