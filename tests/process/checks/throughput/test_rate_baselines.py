@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
-from readiness.datamodel import Evidence, Status
+from readiness import check_registry
+from readiness.datamodel import Evidence, Outcome, Status
 from readiness.documents.assessment import evidence_from_json, evidence_to_json
-from tests.support import run_check, value, values
+from readiness.judging.judge import judge
+from readiness.profile import loader
+from readiness.simulator import machine_file
+from readiness.simulator.faults import kinds
+from tests.support import build, run_check, value, values
 from tests.support.simulator import chip, defect, inside
 
 
@@ -48,3 +53,84 @@ def test_a_slow_chip_is_slower_than_the_host_or_the_host_is_busy() -> None:
 def test_less_memory_than_the_chip_is_sold_with(defects: tuple[Any, ...], share: float) -> None:
     found = seen("throughput.memory", *defects, device_mib=8, budget_s=0.02)
     assert value(found, "capacity_share") == pytest.approx(share)
+
+
+# -------------------------------------------------------------------------------------- by a clock that counts planted delays
+
+
+def counted(name: str, check: str, **settings: Any) -> Evidence:
+    """The evidence of a check on a shipped chip, by a clock on which each call takes a second and each planted delay two.
+
+    What the host does beside the test then changes nothing.
+    """
+
+    def run() -> Any:
+        from types import SimpleNamespace
+
+        from readiness import accelerators
+        from readiness.accelerators.base import Accelerator
+        from readiness.accelerators.sim import facts
+        from readiness.probes.throughput import rate_baselines, timing
+        from readiness.simulator.faults import speed
+
+        delays: list[float] = []
+        speed.time = SimpleNamespace(sleep=delays.append)  # type: ignore[assignment]
+
+        def once(work: Any, synchronize: Any, *_: Any) -> float:
+            before = len(delays)
+            work()
+            synchronize()
+            return 1.0 + 2.0 * (len(delays) - before)
+
+        for module in (rate_baselines, timing):
+            module.in_line_s = lambda: 0.0  # type: ignore[attr-defined]
+            module.is_reported = lambda: True  # type: ignore[attr-defined]
+        rate_baselines.once = once  # type: ignore[attr-defined]
+        return evidence_to_json(run_check(check, Accelerator(facts(machine)[0], accelerators.stack("sim")), **settings))
+
+    machine = machine_file.load(machine_file.names()[name], set(kinds()))
+    evidence = evidence_from_json(inside(machine, run, seed=7))
+    assert evidence.status is Status.MEASURED, evidence.reason
+    return evidence
+
+
+def outcomes(evidence: Evidence, profile: str) -> dict[str, Outcome]:
+    """How the requirements of a profile that rest on a host's pace come out."""
+    judged = judge(loader.load(profile, check_registry.shipped()), build.facts(stack="sim"), [evidence])
+    return {item.requirement: item.outcome for item in judged.findings if item.check == evidence.check and item.measure == "share_of_host"}
+
+
+SERVING: dict[str, Any] = {"workload": "qwen3-8b", "narrow_prompt": 64, "tokens": 2, "rounds": 1, "batches": (1,)}
+
+
+def test_a_chip_that_is_slow_at_decoding_alone_is_caught_and_named() -> None:
+    found = counted("slow-at-decoding", "model.serving", **SERVING)
+    assert value(found, "share_of_host", phase="prefill") == 1
+    assert value(found, "share_of_host", phase="decode") == pytest.approx(1 / 9), "a delay in each of four layers"
+    assert outcomes(found, "qwen3-dense") == {"decode-keeps-host-pace": Outcome.FAIL, "prefill-keeps-host-pace": Outcome.PASS}
+    honest = counted("healthy", "model.serving", **SERVING)
+    assert set(values(honest, "share_of_host")) == {1.0}
+    assert outcomes(honest, "qwen3-dense") == {"decode-keeps-host-pace": Outcome.PASS, "prefill-keeps-host-pace": Outcome.PASS}
+
+
+def test_products_and_attention_of_a_slower_chip_fall_behind_the_hosts() -> None:
+    slow = counted("slower-by-15-percent", "throughput.products", workload="qwen3-8b", budget_s=0.01)
+    assert values(slow, "share_of_host", kind="matrices") == pytest.approx([1 / 3] * 3)
+    assert set(values(slow, "timed_share")) == {1.0}
+    decoding = counted("slow-at-decoding", "throughput.attention", workload="qwen3-8b", budget_s=0.01)
+    assert value(decoding, "share_of_host", phase="decode") == pytest.approx(1 / 3)
+    assert value(decoding, "share_of_host", phase="prefill") == 1
+    assert value(decoding, "share_of_host", phase="backward") == 1
+
+
+@pytest.mark.parametrize(("name", "share"), [("healthy", 1.0), ("less-memory", 0.875)])
+def test_what_can_be_allocated_is_held_against_what_was_bought(name: str, share: float) -> None:
+    found = counted(name, "throughput.allocator", mib=1, fragments_mib=32, budget_s=0.01)
+    assert value(found, "allocatable_share", of="rated") == pytest.approx(share, abs=0.02)
+    assert value(found, "allocatable_share", of="reported") == pytest.approx(1, abs=0.02)
+    assert 0 < value(found, "largest_share") <= 1
+
+
+def test_operations_on_a_chips_memory_are_right_and_no_launch_is_lost() -> None:
+    assert value(counted("healthy", "throughput.stream", device_mib=8, budget_s=0.02), "wrong_values") == 0
+    assert value(counted("healthy", "throughput.launch", budget_s=0.02), "lost_calls") == 0
