@@ -57,7 +57,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         with lowered(self.tokens.device, None if self.dtype == torch.float32 else self.dtype):
             loss = (self.loss_of or self.model.loss)(self.tokens)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         self.losses.append(float(loss.detach()))
 

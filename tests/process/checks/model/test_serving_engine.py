@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.datamodel import Evidence, Status
+from readiness.datamodel import Evidence, Measurement, Status
 from readiness.probes.model import decoder, published_layout, serving_engine
 from readiness.probes.model.serving_engine import Served
 from readiness.probes.model.serving_engine_runs import pace
@@ -146,8 +146,8 @@ def test_pace_is_reckoned_from_the_rounds(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(serving_engine, "serve", serve)
     config = workload_schema.load(workload_schema.find("qwen3-8b")).model["config"]
     how = {"batches": [1, 8], "length": 1000, "count": 32, "rounds": 3}
-    found = [item for item in pace(cpu(0), config, tmp_path, how, 10.0) if hasattr(item, "name")]
-    figures = {(item.name, *item.labels.values()): item.value for item in found if hasattr(item, "name")}
+    found = [item for item in pace(cpu(0), config, tmp_path, how, 10.0) if isinstance(item, Measurement)]
+    figures = {(item.name, *item.labels.values()): item.value for item in found}
     assert figures["start_s",] == 30.0
     assert figures["first_token_ms", "8", "p50"] == 500.0
     assert figures["between_tokens_ms", "8", "p50"] == pytest.approx(10.0)

@@ -168,4 +168,4 @@ def test_time_in_line_does_not_count_and_time_at_work_does(monkeypatch: pytest.M
 
 def test_without_runqueue_statistics_there_is_no_wait(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(runqueue_wait, "_TASKS", tmp_path / "none")
-    assert timing.in_line_s() == 0
+    assert runqueue_wait.in_line_s() == 0

@@ -74,7 +74,6 @@ def counted(name: str, check: str, **settings: Any) -> Evidence:
         from readiness.simulator.faults import speed
 
         delays: list[float] = []
-        speed.time = SimpleNamespace(sleep=delays.append)  # type: ignore[assignment]
 
         def once(work: Any, synchronize: Any, *_: Any) -> float:
             before = len(delays)
@@ -82,10 +81,13 @@ def counted(name: str, check: str, **settings: Any) -> Evidence:
             synchronize()
             return 1.0 + 2.0 * (len(delays) - before)
 
-        for module in (rate_baselines, timing):
-            module.in_line_s = lambda: 0.0  # type: ignore[attr-defined]
-            module.is_reported = lambda: True  # type: ignore[attr-defined]
-        rate_baselines.once = once  # type: ignore[attr-defined]
+        fakes: list[tuple[Any, str, Any]] = [
+            (speed, "time", SimpleNamespace(sleep=delays.append)), (rate_baselines, "once", once),
+            *((module, "in_line_s", lambda: 0.0) for module in (rate_baselines, timing)),
+            *((module, "is_reported", lambda: True) for module in (rate_baselines, timing)),
+        ]  # fmt: skip
+        for module, attribute, fake in fakes:
+            setattr(module, attribute, fake)
         return evidence_to_json(run_check(check, Accelerator(facts(machine)[0], accelerators.stack("sim")), **settings))
 
     machine = machine_file.load(machine_file.names()[name], set(kinds()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,7 +55,7 @@ def test_inputs_are_random_and_the_seeds(dtype: torch.dtype) -> None:
     first = inputs.drawn(cpu(1), (32, 16), dtype, "a")
     assert first.shape == (32, 16)
     assert first.dtype == dtype
-    assert first.float().unique().numel() > 20
+    assert len(set(first.float().flatten().tolist())) > 20
     assert torch.equal(first.float(), inputs.drawn(cpu(1), (32, 16), dtype, "a").float())
     assert not torch.equal(first.float(), inputs.drawn(cpu(1), (32, 16), dtype, "b").float())
 
@@ -81,7 +82,7 @@ def test_sets_take_turns_beyond_the_cache(monkeypatch: pytest.MonkeyPatch) -> No
         seen.append(number)
         return torch.full((2,), float(-number))
 
-    rotated = inputs.Rotated([lambda number=number: call(number) for number in range(3)])
+    rotated = inputs.Rotated([partial(call, number) for number in range(3)])
     for _ in range(5):
         rotated()
     assert seen == [0, 1, 2, 0, 1]
@@ -196,7 +197,8 @@ def test_beside_the_host_all_calls_count() -> None:
     ]
     beside = products.Sum(timed).beside
     assert beside is not None
-    assert (beside.share, beside.waited) == (pytest.approx(2 / 3), 0.05)
+    assert beside.share == pytest.approx(2 / 3)
+    assert beside.waited == 0.05
 
 
 @pytest.mark.parametrize("check", ["throughput.products", "throughput.attention"])

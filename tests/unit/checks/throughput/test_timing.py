@@ -90,7 +90,7 @@ def test_short_calls_are_timed_many_at_once(clock: Clock) -> None:
 def test_a_device_of_the_host_is_timed_without_the_waits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     line = Clock()
     monkeypatch.setattr(timing, "in_line_s", line.read)
-    monkeypatch.setattr(timing.time, "process_time", lambda: 0.0)
+    monkeypatch.setattr("readiness.probes.throughput.timing.time.process_time", lambda: 0.0)
 
     def work() -> None:  # two threads, each of which stands in line for a third of the time
         clock.sleep(0.03)
