@@ -211,6 +211,9 @@ def requests_of(formats: Sequence[str] | None) -> list[Request]:
     return requests
 
 
+_BINARY = {"xlsx": "a workbook", "parquet": "a Parquet file"}
+
+
 def document_requests(formats: Sequence[str] | None, suffixes: Mapping[str, str], workbook: str) -> list[Request]:
     """Parse the `-f` options of a command with formats of its own; a table to stdout where nothing else goes there.
 
@@ -219,8 +222,10 @@ def document_requests(formats: Sequence[str] | None, suffixes: Mapping[str, str]
     from readiness.rendering import formats as rendering_formats
 
     requests = rendering_formats.parse_requests(formats or (), suffixes)
-    if any(request.format == "xlsx" and request.file is None for request in requests):
-        raise UsageError("a workbook is no text", place="-f xlsx", remedy=f"name a file: -f xlsx={workbook}")
+    for format, what in _BINARY.items():
+        if any(request.format == format and request.file is None for request in requests):
+            file = Path(workbook).with_suffix(f".{format}")
+            raise UsageError(f"{what} is no text", place=f"-f {format}", remedy=f"name a file: -f {format}={file}")
     rendering_formats.check_writable(requests)
     if all(request.file is not None for request in requests):
         requests.append(rendering_formats.Request("table"))

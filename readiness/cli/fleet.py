@@ -22,7 +22,10 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
     help="Many hosts: merge their assessments into one database, and report who is ready and what is odd.",
 )  # fmt: skip
-_SUFFIXES = {"table": ".txt", "html": ".html", "json": ".json", "openmetrics": ".prom", "xlsx": ".xlsx"}
+_SUFFIXES = {
+    "table": ".txt", "html": ".html", "json": ".json", "openmetrics": ".prom", "xlsx": ".xlsx",
+    "parquet": ".parquet",
+}  # fmt: skip
 _LARGEST_LIST_BYTES = 64 * 2**20
 
 
@@ -174,7 +177,8 @@ def report(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", "-f", metavar="FORMAT[=FILE]", help="table, html, json, openmetrics or xlsx, into FILE (repeatable)."
+            "--format", "-f", metavar="FORMAT[=FILE]", 
+            help="table, html, json, openmetrics, xlsx or parquet (all figures), into FILE (repeatable).",
         ),
     ] = None,
     profile: Annotated[
@@ -198,6 +202,10 @@ def report(
     fleet = _read(database, profile)
     for request in wanted:
         content: str | bytes
+        if request.format == "parquet":
+            assert request.file is not None
+            _export(database, fleet, request.file)
+            continue
         if request.format == "xlsx":
             content = workbook.render(fleet, __version__)
         elif request.format == "html":
@@ -260,6 +268,21 @@ def _read(database: Path, profile: str | None) -> Fleet:
             f"the database is damaged: {problem}", place=str(database),
             remedy="merge the hosts' files anew into another file",
         ) from problem  # fmt: skip
+    finally:
+        connection.close()
+
+
+def _export(database: Path, fleet: Fleet, file: Path) -> None:
+    from readiness.fleet import export, store
+
+    connection = store.open_store(database, create=False)
+    try:
+        export.write(connection, fleet, file)
+    except OSError as problem:
+        raise UsageError(
+            f"it cannot be written: {problem.strerror or problem}", place=str(file),
+            remedy="name a file in a folder in which you may write",
+        ) from None  # fmt: skip
     finally:
         connection.close()
 
