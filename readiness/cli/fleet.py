@@ -177,7 +177,7 @@ def report(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", "-f", metavar="FORMAT[=FILE]", 
+            "--format", "-f", metavar="FORMAT[=FILE]",
             help="table, html, json, openmetrics, xlsx or parquet (all figures), into FILE (repeatable).",
         ),
     ] = None,

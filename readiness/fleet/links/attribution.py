@@ -268,10 +268,10 @@ class _State:
 
     def _missing(self, number: int, larger: int) -> int:
         """Return how many bad pairs between two parts are missing before they count as divided."""
-        pairs = self.between.get((larger, number), [])
-        silent = sum(not self.tries[pair].bad for pair in pairs)
-        bad = len(pairs) - silent
-        return 0 if silent >= _MOST_UNKNOWN + bad else self._proofs(number, larger) - bad
+        found = [self.tries[pair] for pair in self.between.get((larger, number), [])]
+        bad = sum(one.bad > 0 for one in found)
+        unknown = sum(one.unknown for one in found if not one.bad)
+        return 0 if unknown >= _MOST_UNKNOWN * (2 if bad else 1) else self._proofs(number, larger) - bad
 
     def _proofs(self, number: int, larger: int) -> int:
         """Return how many pairs of two parts must be bad before they count as divided."""
@@ -288,14 +288,16 @@ class _State:
         return all(self._bad_between(number, one) >= self._proofs(number, one) for one in settled if one < number)
 
     def _add_untried(self, made: _Round, number: int, larger: int, turn: int, *, again: bool = False) -> bool:
-        """Add a pair of two parts that was not tried yet, unless `again`; hosts of the larger part take turns."""
-        tried = self.between.get((larger, number), [])
+        """Add a pair of two parts of which nothing is known yet, or any with `again`; the larger part's hosts take turns."""
         candidates = self.parts[larger]
-        for host in self.parts[number]:
-            for step in range(len(candidates)):
-                pair = (host, candidates[(turn + step) % len(candidates)])
-                if (again or frozenset(pair) not in tried) and made.add(pair, Purpose.SUSPECT):
-                    return True
+        for most_unknown in (0, _MOST_UNKNOWN):
+            for host in self.parts[number]:
+                for step in range(len(candidates)):
+                    pair = (host, candidates[(turn + step) % len(candidates)])
+                    tries = self.tries.get(frozenset(pair), _Tries())
+                    says_more = again or (not tries.bad and tries.unknown <= most_unknown)
+                    if says_more and made.add(pair, Purpose.SUSPECT):
+                        return True
         return False
 
     def _is_given_up(self, number: int) -> bool:

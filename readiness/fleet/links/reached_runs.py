@@ -39,6 +39,7 @@ class ReachedRun:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, bufsize=0, start_new_session=True,
             )  # fmt: skip
         except OSError as problem:
+            self._log.close()
             self._lost = f"{host} cannot be reached: {problem}"
             return
         assert self._process.stdin is not None
@@ -90,9 +91,9 @@ class ReachedRun:
 
     def _event(self, message: Mapping[str, Any]) -> list[Event]:
         match message:
-            case {"file": str(name), "piece": str(piece), "more": more}:
+            case {"file": str(name), "piece": str(piece), "more": bool(more)}:
                 content = self._files.setdefault(name, bytearray())
-                content += base64.b64decode(piece)
+                content += base64.b64decode(piece, validate=True)
                 if len(content) > _MOST_FILE_BYTES:
                     raise ValueError("a file is too large")
                 return [] if more else [("file", name, bytes(self._files.pop(name)))]

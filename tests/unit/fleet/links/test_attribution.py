@@ -180,7 +180,7 @@ def test_a_group_that_fails_while_all_its_parts_are_right_is_named_as_a_group() 
 def test_groups_follow_pairs_and_all_follows_groups() -> None:
     _, _, results = play(33, Faults())
     purposes = [result.trial.purpose for result in results]
-    assert [one for one in dict.fromkeys(purposes)] == [Purpose.SCREENING, Purpose.GROUP, Purpose.ALL]
+    assert list(dict.fromkeys(purposes)) == [Purpose.SCREENING, Purpose.GROUP, Purpose.ALL]
     groups = [result.trial.hosts for result in results if result.trial.purpose is Purpose.GROUP]
     assert sorted(host for group in groups for host in group) == list(names(33))
     assert {len(group) for group in groups} <= {8, 9}

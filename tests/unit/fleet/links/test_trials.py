@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from readiness.datamodel import Decision, Use
 from readiness.fleet import page, picture, reports, store, workbook
 from readiness.fleet.coordinator import NodeLostError
 from readiness.fleet.links import attribution, evidence, summary, trial_store, trials
 from readiness.fleet.links.attribution import Outcome, Plan
 from readiness.fleet.links.evidence import TrialEvidence
 from readiness.fleet.node_run import Event
-from readiness.datamodel import Decision, Use
 from tests.support import fleets
 
 HOSTS = ("node-1", "node-2", "node-3", "node-4")
@@ -42,7 +43,7 @@ class Cluster:
         self.started.append((host, arguments))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
-        others = [other for flag, other in zip(arguments, arguments[1:], strict=False) if flag == "--host"]
+        others = [other for flag, other in pairwise(arguments) if flag == "--host"]
         return Task(self, {host, *others})
 
     def sleep(self, seconds: float) -> None:
