@@ -138,7 +138,7 @@ def _cards(groups: Sequence[DeviceGroup]) -> Iterator[dict[str, Any]]:
 
 
 def _maturity(assessment: Assessment, groups: Sequence[DeviceGroup]) -> list[dict[str, Any]]:
-    """What of PyTorch is there and right on each of these groups' stacks, where anything is known of it; what is alike once."""
+    """What of PyTorch is there and right on these groups' stacks, where anything is known of it; what is alike once."""
     shown = {group.title() for group in groups}
     merged: dict[str, dict[str, Any]] = {}
     for one in rendering.maturity_texts(assessment):
