@@ -26,6 +26,8 @@ MARK = "READINESS_TESTS_LISTENERS"
 #: Of /proc/net/tcp: a socket that listens. Of /proc/net/udp: one without another end, which takes from everybody.
 _STATES = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 _PERIOD_S = 0.005
+#: A look rests for so many times as long as it has worked: where the kernel's tables are large, one takes longer than a period.
+_REST = 3
 #: Network namespaces are looked for anew only so often: it takes longer than to look at their sockets.
 _LOOKS_AT_ONE_LIST = 20
 
@@ -89,11 +91,14 @@ class Watch:
 
     def _watch(self) -> None:
         networks: list[Path] = []
+        worked_s = 0.0
         try:
-            while not self._over.wait(_PERIOD_S):
+            while not self._over.wait(max(_PERIOD_S, _REST * worked_s)):
+                began_s = time.thread_time()
                 if self.looks % _LOOKS_AT_ONE_LIST == 0:
                     networks = _networks()
                 self._look(networks)
+                worked_s = time.thread_time() - began_s
         except Exception as problem:  # noqa: BLE001 - told in `stop`
             self._problem = problem
 

@@ -15,7 +15,9 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.datamodel import Evidence, Status
 from readiness.distributed import RankContext
-from readiness.probes.collectives.cases import barrier, basic, subgroups
+from readiness.probes.collectives import rank as collectives_rank
+from readiness.probes.collectives import reproducibility
+from readiness.probes.collectives.cases import barrier, basic, nan_inf, subgroups
 from readiness.probes.collectives.cases.barrier import IN_A_ROW
 from readiness.probes.collectives.cases.basic import OPTIONAL, STRIDED
 from readiness.probes.ranks_common.exact_inputs import Inputs
@@ -238,7 +240,10 @@ def test_a_mean_may_be_made_of_products_with_the_reciprocal(monkeypatch: pytest.
         return healthy(tensor, **options)
 
     monkeypatch.setattr(dist, "all_reduce", premultiplied)
-    monkeypatch.setattr(basic, "OPERATIONS", {name: basic.OPERATIONS[name] for name in ("all_reduce_sum", "all_reduce_avg")})
+    both = {name: basic.OPERATIONS[name] for name in ("all_reduce_sum", "all_reduce_avg")}
+    monkeypatch.setattr(collectives_rank, "OPERATIONS", both)
+    for others in (reproducibility, nan_inf):
+        monkeypatch.setattr(others, "reports", lambda *_, **__: iter(()))
     evidence = checked(ranks=7, dtypes=["float32", "float16", "bfloat16"], sizes=[1, 33, 1000], largest=0)
     assert value(evidence, "completed") == 1
     assert set(values(evidence, "wrong_elements", op="all_reduce_avg")) == {0}

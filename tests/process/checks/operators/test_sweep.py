@@ -81,13 +81,6 @@ def test_what_loses_digits_by_the_luck_of_its_sample_is_right(seed: int, operato
     assert set(values(evidence, "backward_coverage")) == {1.0}
 
 
-def test_core_is_healthy() -> None:
-    evidence = run_check("operators.sweep", catalogue="core", dtypes=("float32",))
-    assert value(evidence, "forward_coverage", dtype="float32", catalogue="core") == 1.0
-    assert value(evidence, "judged", catalogue="core") > 100
-    assert outcomes(evidence) == {}
-
-
 def test_wrong_forward(override: Callable[..., None]) -> None:
     override("gelu", only_float32(lambda result: result * 1.01))
     evidence = sweep()

@@ -34,6 +34,8 @@ def test_the_core_is_healthy(seed: int) -> None:
     evidence = run_check(
         "operators.sweep", cpu(seed), catalogue="core", dtypes=("float32", "bfloat16"), forward_mode=True
     )
+    assert value(evidence, "forward_coverage", dtype="float32", catalogue="core") == 1.0
+    assert value(evidence, "judged", dtype="float32", catalogue="core") > 100
     assert value(evidence, "forward_mode_coverage", dtype="float32", catalogue="core") == 1.0
     assert value(evidence, "forward_mode_coverage", dtype="bfloat16", catalogue="core") == 1.0
     assert outcomes(evidence) == {}
