@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NoReturn
 
+from tests.support import postponed_parsers
 from tests.support.paths import ROOT
 
 _MODULES = (
@@ -131,6 +132,7 @@ def _text(data: bytes) -> str:
 
 def serve(descriptor: int, *, torch: bool) -> None:
     """The forking process: answer each request with the process id, then with the exit code, until nobody asks any more."""
+    postponed_parsers.postpone()
     for name in (*_MODULES, *(_WITH_TORCH if torch else _WITHOUT_TORCH)):
         importlib.import_module(name)
     if torch:  # what each worker that sweeps operators would load, for two seconds
