@@ -27,9 +27,12 @@ th, td { overflow-wrap: break-word; }
 </style>"""
 #: WeasyPrint gives pictures within a page neither its style sheet nor its variables.
 _PICTURES = """<style>
-.back { fill: #e8ebee; stroke: #535c66; stroke-width: .5 } .proven { fill: #0b62a8 } .hatch { stroke: #0b62a8 }
+.back { fill: #e8ebee; stroke: #535c66; stroke-width: .5 } .proven { fill: #0b62a8 }
 .of-bad .proven { fill: #8a0f14 } .of-open .proven { fill: #634200 }
 </style>"""
+#: Archives keep plain colours best: what is possible and not proven is pale instead of hatched.
+_HATCH = re.compile(r'<defs>.*?</defs>|style="fill: url\(#hatch-[^"]*"', re.DOTALL)
+_POSSIBLE = 'fill="#a9c6e3"'
 #: A sheet of paper leads to no other file.
 _LINK = re.compile(r'<a href="(?:reports/[^"]*|comparison\.html)">([^<]*)</a>')
 _PICTURE = re.compile(r'<svg class="bar [^>]*>')
@@ -77,9 +80,15 @@ def _fetcher() -> Any:
 
 def _on_paper(page: str) -> str:
     """Return the page for paper: folded parts open, rules for paper after those for the screen, colours within pictures."""
-    coloured = _PICTURE.sub(lambda match: match[0] + _PICTURES, page.replace("<details>", "<details open>"))
+    opened = page.replace("<details>", "<details open>")
+    coloured = _PICTURE.sub(lambda match: match[0] + _PICTURES, _HATCH.sub(_plain, opened))
     before, end, after = _LINK.sub(r"\1", coloured).rpartition("</body>")
     return before + _PAPER + end + after
+
+
+def _plain(match: re.Match[str]) -> str:
+    """Return what stands for a hatch, or for its definition."""
+    return _POSSIBLE if match[0].startswith("style") else ""
 
 
 def _identifier(core: Core) -> bytes:

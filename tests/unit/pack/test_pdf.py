@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pikepdf
 import pytest
+from pikepdf import pdfa
 from pypdf import PdfReader
 
 from readiness.pack import build, pdf
@@ -90,6 +93,33 @@ def test_it_keeps_the_rules_of_pdf_a_that_can_be_checked_without_a_validator(fil
         if isinstance(one, dict):
             assert one.get("/S") not in ("/JavaScript", "/Launch", "/URI", "/GoToR", "/SubmitForm"), one
             assert one.get("/Subtype") not in ("/Movie", "/Sound", "/Screen", "/3D", "/FileAttachment")
+
+
+def _violations(data: bytes) -> list[str]:
+    """What a validator by the rules of veraPDF's profile for PDF/A-3b finds; of what it cannot judge, all that is there."""
+    report = pdfa.validate_written(io.BytesIO(data), "3b")
+    return [f"{finding}" for finding in report.findings if not re.search("schema-Resources .* (patterns|shadings) are not", f"{finding}")]
+
+
+def test_a_validator_of_pdf_a_finds_no_violation(files: dict[str, bytes]) -> None:
+    """Level U is B with Unicode for all text, which the test above looks at; patterns and shadings it does not judge."""
+    (level,) = _violations(files[PDF])
+    assert "pdfaid:conformance is 'U', expected 'B'" in level
+    reader = PdfReader(io.BytesIO(files[PDF]))
+    for page in reader.pages:
+        resources: Any = page["/Resources"].get_object()
+        assert not [kind for kind in ("/Pattern", "/Shading", "/XObject") if resources.get(kind, {})]
+
+
+def test_the_validator_finds_what_is_planted(files: dict[str, bytes]) -> None:
+    with pikepdf.open(io.BytesIO(files[PDF])) as document:
+        descriptors = [one for one in document.objects if isinstance(one, pikepdf.Dictionary) and "/FontFile2" in one]
+        for one in descriptors:
+            del one["/FontFile2"]
+        out = io.BytesIO()
+        document.save(out)
+    assert descriptors
+    assert "6.2.11.4.1" in " ".join(_violations(out.getvalue()))  # fonts that are not embedded
 
 
 def test_bars_have_their_colours(files: dict[str, bytes]) -> None:
