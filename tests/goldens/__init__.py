@@ -6,6 +6,7 @@ under `general` (minutes each). What differs between two runs of one seed, as ti
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -88,6 +89,64 @@ def page(folder: Path) -> str:
     from tests.support import saved
 
     return formats.render("html", assessment.from_json(assessment.to_json(saved.small(folder)), "here"))
+
+
+def reports(folder: Path) -> dict[str, str]:
+    """Every report of assessments in which every situation occurs, by the name of its file; pages without style and script.
+
+    A profile is written into the folder, which the reports do not tell.
+    """
+    from readiness.comparison import change_reports, machine_page, machine_reports, machine_workbook
+    from readiness.comparison.changes import compare as changes_between
+    from readiness.comparison.machines import compare
+    from readiness.comparison.reference import of_run
+    from readiness.documents.assessment import dumps
+    from readiness.pack import build as pack
+    from readiness.rendering import formats
+    from tests.support import build, packs
+
+    made = {f"{name}{one.suffix}": formats.render(name, build.everything()) for name, one in formats.formats().items()}
+    made["table-of-simulated.txt"] = formats.render("table", build.simulated())
+    machines = compare([("all", build.everything()), ("simulated", build.simulated()), ("serving", build.one_use())], {})
+    made["compare.html"] = machine_page.render(machines, "1.0")
+    made["compare.txt"] = machine_reports.table(machines, verbose=True)
+    made["compare.md"] = machine_reports.markdown(machines, "1.0")
+    made["compare.json"] = dumps(machine_reports.as_json(machines, "1.0"))
+    made["compare-xlsx.txt"] = _cells(machine_workbook.render(machines, "1.0"))
+    difference = changes_between(of_run(build.simulated(), {}, "before"), build.simulated(bad=1), {}, title="after")
+    made["diff.txt"] = change_reports.table(difference, verbose=True)
+    made["diff.md"] = change_reports.markdown(difference, "1.0")
+    made["diff.json"] = dumps(change_reports.as_json(difference, "1.0"))
+    files = pack.whole(packs.core(folder, with_workbook=True))
+    for path in ("index.html", "statement.json", "test-result.json", "system.json", "bom.cdx.json", "waivers.json"):
+        made[f"pack-{path}"] = files[path].decode()
+    made["pack-xlsx.txt"] = _cells(files["requirements.xlsx"])
+    return {
+        name: _without_folder(_without_style(text) if name.endswith(".html") else text, folder)
+        for name, text in made.items()
+    }  # fmt: skip
+
+
+def _without_folder(text: str, folder: Path) -> str:
+    """The text without what follows from the folder of its profile: the path, and with it digests and sizes."""
+    text = re.sub(r"[0-9a-f]{64}|(?<=small-)[0-9a-f]{12}", "0", text.replace(str(folder), "FOLDER"))
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", text)
+    return re.sub(r'(<td data-column="bytes" class="number">)[0-9,]+', r"\1SIZE", text)
+
+
+def _without_style(page: str) -> str:
+    return re.sub(r"(?s)(<(style|script)>).*?(</\2>)", r"\1\3", page)
+
+
+def _cells(workbook: bytes) -> str:
+    """The texts of a workbook, a line for each row, as another program reads them."""
+    import openpyxl
+
+    lines = []
+    for sheet in openpyxl.load_workbook(io.BytesIO(workbook)):
+        lines.append(f"== {sheet.title}")
+        lines += [" | ".join("" if cell is None else str(cell) for cell in row) for row in sheet.values]
+    return "\n".join(lines) + "\n"
 
 
 def digests() -> dict[str, str]:

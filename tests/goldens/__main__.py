@@ -18,6 +18,8 @@ def _write_texts() -> None:
         file.write_text(text)
     with tempfile.TemporaryDirectory() as folder:
         (goldens.FOLDER / "report.html").write_text(goldens.page(Path(folder)))
+        for name, text in goldens.reports(Path(folder)).items():
+            (goldens.FOLDER / "reports" / name).write_text(text)
     (goldens.FOLDER / "digests.json").write_text(json.dumps(goldens.digests(), indent=1) + "\n")
 
 
