@@ -266,10 +266,12 @@ def with_problems(reading: Reading, problems: Mapping[str, str]) -> Reading:
 
 
 def number(text: str | float | None) -> float | None:
-    """The number that a cell begins with (`87W`, `24.5 %`, `0x10`); None where it begins with none."""
+    """The number that a cell begins with (`87W`, `24.5 %`, `0x10`); None where it begins with none, or where a comma makes
+    two of it: `24,5` is a fraction in one language and thousands in another.
+    """
     if isinstance(text, int | float):
         return float(text) if math.isfinite(text) else None
-    match = re.match(r"\s*(0x[0-9a-f]+|[-+]?\d+(?:\.\d+)?)", text or "", re.IGNORECASE)
+    match = re.match(r"\s*(0x[0-9a-f]+|[-+]?\d+(?:\.\d+)?)(?![.,]?\d)", text or "", re.IGNORECASE)
     if match is None:
         return None
     return float(int(match[1], 16)) if match[1].lower().startswith("0x") else float(match[1])

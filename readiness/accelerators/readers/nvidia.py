@@ -323,5 +323,6 @@ def links(context: Context) -> list[Reading]:
         if match := re.match(r"GPU (\d+):", line):
             found.append(Report("nvidia-smi nvlink", VENDOR, int(match[1])))
         elif (match := re.match(r"\s*Link (\d+): (.+?)\s*$", line)) and found:
-            found[-1].record("links", {f"nvlink{match[1]}": match[2].strip("<>")})
+            state = match[2].strip("<>")
+            found[-1].record("links", {f"nvlink{match[1]}": None if state.upper().startswith("N/A") else state})
     return [report.reading() for report in found]

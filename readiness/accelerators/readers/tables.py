@@ -56,21 +56,21 @@ def _refuse_cut(text: str) -> None:
 
 
 def _memory(report: Report, text: str) -> None:
-    match = re.search(r"(\d+(?:\.\d+)?)\s*MiB\s*[/(]\s*(\d+(?:\.\d+)?)\s*MiB", text)
+    match = re.search(r"(?<![\d.,])(\d+(?:\.\d+)?)\s*MiB\s*[/(]\s*(\d+(?:\.\d+)?)\s*MiB", text)
     if match is not None:
         report.record("memory_used_bytes", int(float(match[1]) * _MIB))
         report.record("memory_total_bytes", int(float(match[2]) * _MIB))
 
 
 def _power(report: Report, text: str) -> None:
-    match = re.search(r"(\d+(?:\.\d+)?)\s*W\s*/\s*(\d+(?:\.\d+)?)\s*W", text)
+    match = re.search(r"(?<![\d.,])(\d+(?:\.\d+)?)\s*W\s*/\s*(\d+(?:\.\d+)?)\s*W", text)
     if match is not None:
         report.record("power_w", float(match[1]))
         report.record("power_limit_w", float(match[2]))
 
 
 def _temperature(report: Report, text: str) -> None:
-    match = re.search(r"\b(\d+(?:\.\d+)?)C\b", text)
+    match = re.search(r"(?<![\w.,])(\d+(?:\.\d+)?)C\b", text)
     report.record("temperatures_c", {"chip": None if match is None else float(match[1])})
 
 
@@ -156,7 +156,7 @@ def iluvatar(text: str) -> list[Report]:
         report.record("model", name[2].strip())
         report.record("versions", versions)
         report.record("pci_address", pci_address(one[1].split()[0] if one[1] else None))
-        clocks = re.findall(r"(\d+)MHz", one[2]) if len(one) > 2 else []
+        clocks = re.findall(r"(?<![\d.,])(\d+)MHz", one[2]) if len(one) > 2 else []
         report.record("clocks_mhz", dict(zip(("sm", "memory"), map(float, clocks), strict=False)))
         _second_row(report, other)
         found.append(report)
@@ -201,14 +201,15 @@ def metax(text: str) -> list[Report]:
     found: dict[int, Report] = {}
     current: Report | None = None
     for line in text.splitlines():
-        if match := re.match(r"\s*GPU#(\d+)\s+(\S+)\s+([0-9a-fA-F:.]+)\s*(.*)$", line):
+        if match := re.match(r"\s*GPU#(\d+)\s+(\S+)\s+([0-9a-fA-F:]+\.[0-7])(?:\s+(.*))?$", line):
             current = found.setdefault(int(match[1]), Report("mx-smi", "MetaX", int(match[1])))
             current.record("model", match[2])
             current.record("pci_address", pci_address(match[3]))
             current.record("versions", versions)
-            uuid = re.search(r"\(UUID:\s*(\S+?)\)", match[4])
+            rest = match[4] or ""
+            uuid = re.search(r"\(UUID:\s*(\S+?)\)", rest)
             current.record("serial", uuid[1] if uuid else None)
-            state = re.sub(r"\s*\(UUID:.*", "", match[4]).strip()
+            state = re.sub(r"\s*\(UUID:.*", "", rest).strip()
             if state:
                 current.record("health", state)
         elif current is not None and (match := re.match(r"\s*([\w-]+(?:\(sensor\d+\))?)\s*:\s*([\d.]+) C\s*$", line)):

@@ -10,6 +10,8 @@ from typing import Any
 from readiness.accelerators.readers.tools import SourceError
 
 _DEEPEST = 12
+#: So many places at which JSON may begin are tried; warnings before it are few.
+_MOST_STARTS = 20
 
 
 def loads(text: str, tool: str) -> Any:
@@ -18,16 +20,24 @@ def loads(text: str, tool: str) -> Any:
     hy-smi was seen to leave out commas between members and to print bare `23%`
     (a lenient reader in a public monitor of Hygon's devices).
     """
-    starts = [position for position in (text.find("{"), text.find("[")) if position >= 0]
-    if not starts:
+    starts = [match.start() for match in re.finditer(r"^[ \t]*[{\[]", text, re.MULTILINE)][:_MOST_STARTS]
+    first = re.search(r"[{\[]", text)
+    if first is None:
         raise SourceError(f"{tool} printed no JSON")
-    body = text[min(starts) :]
-    for candidate in (body, _mended(body)):
-        try:
-            return json.JSONDecoder().raw_decode(candidate)[0]
-        except (ValueError, RecursionError):
-            continue
+    for start in (*starts, first.start()):
+        for candidate in (text[start:].lstrip(), _mended(text[start:].lstrip())):
+            try:
+                found = json.JSONDecoder().raw_decode(candidate)[0]
+            except (ValueError, RecursionError):
+                continue
+            if _has_names(found):
+                return found
     raise SourceError(f"{tool} printed JSON that is cut off or broken")
+
+
+def _has_names(value: Any) -> bool:
+    """True for an object or a list of objects: a warning may have brackets too, as `[0] unknown option`."""
+    return isinstance(value, Mapping) or (isinstance(value, list) and (not value or isinstance(value[0], Mapping)))
 
 
 def _mended(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -133,8 +135,19 @@ def _listen(
         code = process.wait(max(deadline - time.monotonic(), 0.05))
     except subprocess.TimeoutExpired:
         raise SourceError(f"{name} did not finish within {limit_s:.1f} s") from None
-    text, errors = (b"".join(parts[stream.fileno()]).decode("utf-8", "replace") for stream in (stdout, stderr))
+    text, errors = (decoded(b"".join(parts[stream.fileno()])) for stream in (stdout, stderr))
     return Output(text, errors, code)
+
+
+#: Sequences with which a tool colours its words or moves the cursor, though nobody watches.
+_TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\^_]")
+
+
+def decoded(data: bytes) -> str:
+    """Return what a tool printed as text: UTF-8, or UTF-16 where it says so, without the control sequences of terminals."""
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if wide else "utf-8-sig", "replace")
+    return _TERMINAL.sub("", text) if "\x1b" in text else text
 
 
 def _end(code: int) -> str:

@@ -51,6 +51,26 @@ def test_every_tool_at_once(body: str, words: str, tmp_path: Path, monkeypatch: 
     assert not left
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("exec sleep 600", "within"), ("kill -SEGV $$", "SIGSEGV"), ("exit 7", "exit code 7"), ("true", "printed nothing"),
+        ("head -c 104857600 /dev/zero | tr '\\0' 'x'", "more than 8 MiB"),
+        ("printf 'net health status \\343\\200\\202 Ger\\303\\244t'", "names no"),
+    ],
+    ids=["hangs", "crashes", "fails", "silent", "floods", "mixed-language"],
+)  # fmt: skip
+def test_a_tool_that_is_asked_about_one_device_only(body: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_program(tmp_path / "bin/hccn_tool", f"#!/bin/sh\n{body}")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/davinci0").touch()
+    use(monkeypatch, tools=tmp_path / "bin")
+    found = look(tmp_path, "Huawei", detail=True, limit_s=3.0 if "sleep" in body else 100.0)
+    assert found.devices == ()
+    reason = found.problems["hccn_tool"]
+    assert words in reason or "no known field" in reason  # each of its answers is unreadable, for a reason of its own
+
+
 def _left_behind(folder: Path) -> list[str]:
     """Processes that still run a program of this folder."""
     found = []
