@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
-from readiness.probes.operators.edge_inputs import ARGUMENTS, EDGE, MANY, MIDDLE, ROWS, Calls, InputFactory
+from readiness.probes.operators.edge_inputs import ARGUMENTS, EDGE, MANY, MIDDLE, ROWS, WIDTHS, Calls, InputFactory
 
 #: Rows to which ROWS contributions are added, some sixty to each.
 _TARGETS = 1_021
+#: Rows whose numbers 16 bits do not hold, and tokens of a large vocabulary.
+_FAR, VOCABULARY = 70_001, 131_072
 
 
 def _scaled_sum(factory: InputFactory) -> Calls:
@@ -231,6 +233,51 @@ def _many_put(factory: InputFactory) -> Calls:
         yield MANY, (factory.numbers(_TARGETS, 3), factory.indices(_TARGETS, ROWS), factory.numbers(ROWS, 3))
 
 
+def _over_outer_dimensions(factory: InputFactory) -> Calls:
+    if factory.dtype.is_floating_point:
+        yield ARGUMENTS, (factory.numbers(17, 5, EDGE), (0, 2))
+
+
+def _vocabulary_along(factory: InputFactory) -> Calls:
+    """Yield rows as long as the vocabulary of a model, of which a kernel cannot keep all at once."""
+    if factory.dtype.is_floating_point:
+        yield WIDTHS.format(VOCABULARY), (factory.numbers(2, VOCABULARY), -1)
+
+
+def _vocabulary_loss(factory: InputFactory) -> Calls:
+    targets = torch.tensor([VOCABULARY - 1, 70_001])
+    yield WIDTHS.format(VOCABULARY), (factory.numbers(2, VOCABULARY), targets)
+
+
+def _far_places() -> torch.Tensor:
+    """Return places that 16 bits do not hold, each once, the last among them."""
+    return torch.cat([torch.randperm(_FAR - 1)[:64], torch.tensor([_FAR - 1])])
+
+
+def _selected_far(factory: InputFactory) -> Calls:
+    places = _far_places()
+    yield MIDDLE.format(2 * _FAR), (factory.numbers(_FAR, 2), 0, places)
+    yield "with places of 32 bits", (factory.numbers(EDGE, 17), 0, factory.indices(EDGE, 65).to(torch.int32))
+
+
+def _looked_up_far(factory: InputFactory) -> Calls:
+    yield MIDDLE.format(2 * _FAR), (factory.numbers(_FAR, 2), _far_places())
+    yield "with places of 32 bits", (factory.numbers(EDGE, 17), factory.indices(EDGE, 65).to(torch.int32))
+
+
+def _gathered_far(factory: InputFactory) -> Calls:
+    yield MIDDLE.format(2 * _FAR), (factory.numbers(_FAR, 2), 0, _far_places().unsqueeze(-1).expand(-1, 2).contiguous())
+
+
+def _changed_far(factory: InputFactory) -> Calls:
+    yield MIDDLE.format(2 * _FAR), (factory.numbers(_FAR, 2), 0, _far_places(), factory.numbers(65, 2))
+
+
+def _scattered_far(factory: InputFactory) -> Calls:
+    places = _far_places().unsqueeze(-1).expand(-1, 2).contiguous()
+    yield MIDDLE.format(2 * _FAR), (factory.numbers(_FAR, 2), 0, places, factory.numbers(65, 2))
+
+
 #: The calls of each operator.
 CALLS: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
     _scaled_sum: ("add", "sub"),
@@ -273,4 +320,12 @@ CALLS: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
     _many_added: ("index_add",),
     _many_scattered: ("scatter_add",),
     _many_put: ("index_put_.accumulate",),
+    _over_outer_dimensions: ("sum", "mean", "amax", "var"),
+    _vocabulary_along: ("softmax", "log_softmax"),
+    _vocabulary_loss: ("nn.functional.cross_entropy",),
+    _selected_far: ("index_select",),
+    _looked_up_far: ("nn.functional.embedding",),
+    _gathered_far: ("gather",),
+    _changed_far: ("index_add", "index_copy"),
+    _scattered_far: ("scatter", "scatter_add"),
 }  # fmt: skip

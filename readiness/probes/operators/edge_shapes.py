@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from readiness.probes.operators import edge_arguments
-from readiness.probes.operators.edge_inputs import BELOW, EDGE, MANY, MIDDLE, ROWS, Calls, EdgeSample, InputFactory
+from readiness.probes.operators.edge_inputs import BELOW, EDGE, MANY, MIDDLE, ROWS, WIDTHS, Calls, EdgeSample, InputFactory
 from readiness.probes.operators.known_defects import CONTRIBUTIONS, ONE_FEATURE
 from readiness.probes.operators.rotation import USUAL, Rotation
 from readiness.probes.operators.samples import Incoming, Sample
@@ -27,7 +27,7 @@ _LENIENCY = 4.0
 _LENIENCY_NARROW = 16.0
 
 
-EXTREME, WIDTHS = "on extreme whole numbers", "on rows of {} values"
+EXTREME = "on extreme whole numbers"
 BEYOND_HALF = "on values whose sum leaves float16"
 SCALAR, TIES = "with a single number of another dtype", "on equal values in a stable order"
 EMPTY, TAIL, LONG = "on no elements", "on sizes one over a tile", f"on sums of {DEEP} products"
