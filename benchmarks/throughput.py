@@ -68,7 +68,7 @@ def main() -> None:
     torch.set_num_threads(1)
     stack = accelerators.stack("cpu")
     accelerator = Accelerator(next(iter(stack.discover())), stack)
-    print(f"{'what':24} {'ours':>7} {'numpy':>7} {'loop':>7}   ours/numpy ours/loop   repetitions: median (distance, spread)")
+    print(f"{'what':24} {'ours':>7} {'numpy':>7} {'loop':>7}   ours/numpy ours/loop   five medians (distance, spread)")
     for what, (ours_call, numpy_call, amount) in sides():
         best: dict[str, float] = {}
         timings: list[Timing] = []

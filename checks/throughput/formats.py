@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yield, check
+
+
+def vet(settings: Mapping[str, Any]) -> None:
+    """Raises UsageError where a profile names a format that is none."""
+    from readiness.probes.throughput import format_names
+
+    format_names.refuse_unknown(settings.get("formats", ()))
 
 
 @check(
@@ -49,13 +57,15 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
     typical_s=4.0,
     limit_s=180.0,
     alone=True,
+    vet=vet,
     least={"budget_s": 0.001, "largest": 16, "host_largest": 16},
 )
-def formats(
+def fastest(
     accelerator: Accelerator,
     *,
-    dtypes: tuple[str, ...] = (
-        "float64", "float32", "tfloat32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int8",
+    formats: tuple[str, ...] = (
+        "float64", "float32", "tfloat32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_block_scaled",
+        "int8",
     ),
     budget_s: float = 0.6,
     largest: int = 20480,
@@ -65,17 +75,19 @@ def formats(
 
     A rating is reached at some shapes and missed at others: here the device may choose. Squares double until one takes a
     twentieth of `budget_s`; then rows, columns and terms change one by one while that helps. Random matrices, of which as
-    many take turns as no cache holds; results are read. 8-bit floats with one scale for each matrix, sums in bfloat16;
+    many take turns as no cache holds; results are read. 8-bit floats with one scale for each matrix, or
+    (`float8_block_scaled`) one for every 128 values of a row and every 128 x 128 of the other matrix, sums in bfloat16;
     8-bit integers with sums of 32 bits. `tfloat32` is float32 in TF32, `float32` with all digits.
 
     Labels: `dtype`.
     """
     from readiness.numerics.unsupported import describe, is_out_of_memory, is_unsupported
     from readiness.probes.throughput import formats as probe
+    from readiness.probes.throughput.format_names import rated_as
     from readiness.probes.throughput.timing import MOST_WAITED, on_host, settle
 
     rated = accelerator.rated()
-    for name in dtypes:
+    for name in formats:
         here = {"dtype": name}
         if name == "tfloat32" and accelerator.device.type != "cuda":
             yield Row({**here, "not_measured": "TF32 is a format of torch's CUDA devices"})
@@ -101,6 +113,6 @@ def formats(
         rate, samples = timing.rate(best.operations) / 1e12, len(timing.seconds)
         yield Measurement("tflops", rate, here, spread=timing.spread(best.operations) / 1e12, samples=samples)
         yield Measurement("best_tflops", best.operations / timing.best / 1e12, here, samples=samples)
-        if rated is not None and (peak := rated.rate(name)) is not None:
+        if rated is not None and (peak := rated.rate(rated_as(name))) is not None:
             about = f"{rate:.4g} of {peak:.4g} TFLOP/s at {shape}; rated: {rated.source}"
             yield Measurement("share_of_rated", rate / peak, here, samples=samples, about=about)

@@ -113,25 +113,32 @@ _REFUSALS = re.compile(r"scal|support|layout|stride|major|not_supported|invalid_
 
 def _block_scaled(left: Scaled, right: Scaled, device: torch.device) -> Iterator[Tensor]:
     """Compute the product in one call, with scales in any layout that the stack accepts."""
+    yield scaled_product(left.to(device), right.to(device), torch.float32)()
+
+
+def scaled_product(a: Scaled, b: Scaled, out: torch.dtype) -> Callable[[], Tensor]:
+    """Return the call that multiplies a (M, K) by b (N, K) transposed, with scales in the first layout that is accepted.
+
+    Raises NotImplementedError where none is.
+    """
     scaled_mm = getattr(functional, "scaled_mm", None)
     if scaled_mm is None:
         raise NotImplementedError("not supported: this torch has no scaled_mm with block-wise scales")
     kinds: Any = functional.ScalingType
-    a, b = left.to(device), right.to(device)
-    recipes = [kinds.BlockWise128x128 if factor.square else kinds.BlockWise1x128 for factor in (left, right)]
+    recipes = [kinds.BlockWise128x128 if factor.square else kinds.BlockWise1x128 for factor in (a, b)]
     problems: dict[str, None] = {}
     for first, second in product(_layouts(a), _layouts(b)):
+        call = partial(
+            scaled_mm, a.values, b.values.t(), first, recipes[0], second, recipes[1], output_dtype=out
+        )  # fmt: skip
         try:
-            out: Tensor = scaled_mm(
-                a.values, b.values.t(), first, recipes[0], second, recipes[1], output_dtype=torch.float32
-            )
+            call()
         except (RuntimeError, ValueError) as raised:
             if not _REFUSALS.search(str(raised)):
                 raise
             problems[" ".join(str(raised).split())[:200]] = None
         else:
-            yield out
-            return
+            return call
     # The last one is of the layout that got farthest.
     raise NotImplementedError(f"not supported: {next(reversed(problems))}")
 

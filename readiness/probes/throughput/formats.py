@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from readiness.accelerators.base import Accelerator
+from readiness.probes.parity import block_scaled
 from readiness.probes.throughput import inputs, timing
+from readiness.probes.throughput.format_names import BLOCKS, BYTES, WHOLE
 from readiness.probes.throughput.timing import Timing
 
 Tensor = torch.Tensor
@@ -26,8 +28,6 @@ _STEP, _FIRST = 16, 64
 _FACTORS = (2.0, 0.5, 1.5, 0.75)
 #: Share of the budget that the search may take, and of it that one product may take.
 _SEARCH, _LONGEST = 0.5, 0.1
-_WHOLE = ("int8",)
-_BYTES = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def measure(accelerator: Accelerator, name: str, *, budget_s: float, largest: in
         deadline = time.perf_counter() + _SEARCH * budget_s
         shape, tried = search(
             seconds_of, largest=largest, longest_s=_LONGEST * _SEARCH * budget_s,
-            goes_on=lambda: time.perf_counter() < deadline,
+            goes_on=lambda: time.perf_counter() < deadline, step=block_scaled.BLOCK if name == BLOCKS else _STEP,
         )  # fmt: skip
         rotated = _product(accelerator, name, shape)
         found = timing.measured(accelerator, rotated, budget_s=(1 - _SEARCH) * budget_s)
@@ -65,7 +65,7 @@ def measure(accelerator: Accelerator, name: str, *, budget_s: float, largest: in
 
 
 def search(
-    seconds_of: Callable[[Shape], float], *, largest: int, longest_s: float, goes_on: Callable[[], bool]
+    seconds_of: Callable[[Shape], float], *, largest: int, longest_s: float, goes_on: Callable[[], bool], step: int = _STEP
 ) -> tuple[Shape, int]:
     """Return the shape with the highest rate, and how many were tried.
 
@@ -79,7 +79,7 @@ def search(
             rates[shape] = math.prod(shape) / max(seconds_of(shape), 1e-9)
         return rates[shape]
 
-    size = min(_FIRST, largest)
+    size = max(step, min(_FIRST, largest))
     while True:
         seconds = math.prod((size, size, size)) / rate((size, size, size))
         if 2 * size > largest or seconds > longest_s or not goes_on():
@@ -88,7 +88,7 @@ def search(
     better = True
     while better and goes_on():
         best = max(rates, key=lambda shape: rates[shape])
-        for shape in _neighbours(best, largest):
+        for shape in _neighbours(best, largest, step):
             if not goes_on():
                 break
             rate(shape)
@@ -96,32 +96,38 @@ def search(
     return max(rates, key=lambda shape: rates[shape]), len(rates)
 
 
-def _neighbours(shape: Shape, largest: int) -> Iterator[Shape]:
+def _neighbours(shape: Shape, largest: int, step: int) -> Iterator[Shape]:
     for position in range(3):
         for factor in _FACTORS:
             changed = list(shape)
-            changed[position] = int(changed[position] * factor) // _STEP * _STEP
-            if _STEP <= changed[position] <= largest:
+            changed[position] = int(changed[position] * factor) // step * step
+            if step <= changed[position] <= largest:
                 yield changed[0], changed[1], changed[2]
 
 
 def _product(accelerator: Accelerator, name: str, shape: Shape) -> inputs.Rotated:
     """Return a product of random matrices that takes turns among more of them than a cache holds."""
     rows, columns, terms = shape
-    dtype = torch.float32 if name == "tfloat32" else getattr(torch, name)
+    dtype = {"tfloat32": torch.float32, BLOCKS: torch.float8_e4m3fn}.get(name) or getattr(torch, name)
     size = dtype.itemsize * (rows * terms + terms * columns)
     calls = []
     for number in range(inputs.copies(accelerator, size)):
         left = inputs.drawn(accelerator, (rows, terms), dtype, "formats", number, "left")
         right = inputs.drawn(accelerator, (columns, terms), dtype, "formats", number, "right").t()
-        calls.append(_call(accelerator, name, left, right if name in (*_WHOLE, *_BYTES) else right.contiguous()))
+        calls.append(_call(accelerator, name, left, right if name in (*WHOLE, *BYTES, BLOCKS) else right.contiguous()))
     return inputs.Rotated(calls)
 
 
 def _call(accelerator: Accelerator, name: str, left: Tensor, right: Tensor) -> Callable[[], Tensor]:
-    if name in _WHOLE:
+    if name in WHOLE:
         return lambda: torch._int_mm(left, right)
-    if name in _BYTES:
+    if name == BLOCKS:
+        rows, columns, blocks = left.shape[0], right.shape[1] // block_scaled.BLOCK, left.shape[1] // block_scaled.BLOCK
+        a, b = (torch.rand(size, blocks, device=accelerator.device) + 0.5 for size in (rows, columns))
+        return block_scaled.scaled_product(
+            block_scaled.Scaled(left, a, square=False), block_scaled.Scaled(right.t(), b, square=True), torch.bfloat16
+        )  # fmt: skip
+    if name in BYTES:
         one = torch.ones((), device=accelerator.device)
         return lambda: torch._scaled_mm(left, right, one, one, out_dtype=torch.bfloat16)
     return lambda: left @ right

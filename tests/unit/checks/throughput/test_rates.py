@@ -19,6 +19,7 @@ from readiness.errors import UsageError
 from readiness.probes.throughput import (
     allocator,
     convolutions,
+    format_names,
     formats,
     inputs,
     products,
@@ -251,7 +252,7 @@ def test_a_format_that_is_refused_has_no_rate(problem: Exception, supported: lis
         raise problem
 
     monkeypatch.setattr(torch, "_int_mm", refuse)
-    evidence = run_check("throughput.formats", cpu(0), dtypes=("int8", "float32"), budget_s=0.01, host_largest=64)
+    evidence = run_check("throughput.formats", cpu(0), formats=("int8", "float32"), budget_s=0.01, host_largest=64)
     assert values(evidence, "supported", dtype="int8") == supported
     assert values(evidence, "tflops", dtype="int8") == []
     assert value(evidence, "supported", dtype="float32") == 1
@@ -375,3 +376,28 @@ def test_on_the_host_requests_alone_are_timed(monkeypatch: pytest.MonkeyPatch) -
     assert {item.name for item in evidence.measurements} == {"request_us"}
     monkeypatch.setattr(timing, "waited_s", lambda: math.nan)
     assert run_check("throughput.allocator", cpu(0), mib=1, budget_s=0.01).status is Status.SKIPPED
+
+
+def test_scales_of_blocks_have_a_format_of_their_own_and_sizes_that_blocks_divide(monkeypatch: pytest.MonkeyPatch) -> None:
+    best, _ = formats.search(lambda shape: math.prod(shape) / sum(shape), largest=1024, longest_s=1e9, goes_on=lambda: True, step=128)
+    assert all(size % 128 == 0 for size in best)
+    seen: list[tuple[int, ...]] = []
+
+    def scaled_mm(left: torch.Tensor, right: torch.Tensor, first: torch.Tensor, _: Any, second: torch.Tensor, *__: Any, **how: Any) -> Any:
+        seen.append((*left.shape, *right.shape, *first.shape, *second.shape))
+        return (left.float() @ right.float()).to(how["output_dtype"])
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_mm", scaled_mm, raising=False)
+    rotated = formats._product(cpu(0), format_names.BLOCKS, (256, 128, 384))
+    rotated()
+    assert (256, 384, 384, 128, 256, 3, 1, 3) in seen
+    assert rotated.checksum() > 0
+    assert format_names.rated_as(format_names.BLOCKS) == "float8_e4m3fn"
+
+
+def test_a_format_that_is_none_is_refused_before_the_run() -> None:
+    vet = check_registry.shipped()["throughput.formats"].vet
+    assert vet is not None
+    vet({"formats": ["tfloat32", "float8_block_scaled"]})
+    with pytest.raises(UsageError, match="float9"):
+        vet({"formats": ["float9"]})
