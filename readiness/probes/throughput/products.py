@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from readiness.accelerators.base import Accelerator
+from readiness.check_registry import Skip
 from readiness.datamodel import Measurement, Row, Yield
 from readiness.numerics.unsupported import describe, is_out_of_memory, is_unsupported
 from readiness.probes.model_operators import op_table, replay_sizes
@@ -286,6 +287,15 @@ def sums(timed: Iterable[Timed]) -> dict[tuple[str, str, str], Sum]:
         key = item.product.stage, item.product.kind, item.product.dtype
         found.setdefault(key, Sum()).timed.append(item)
     return found
+
+
+def of_model(accelerator: Accelerator, workload: Workload, kinds: tuple[str, ...], *, budget_s: float) -> Iterator[Yield]:
+    """Time the products of these kinds that a workload makes. Raises Skip where it makes none."""
+    chosen = of_workload(accelerator, workload, kinds)
+    if not chosen:
+        raise Skip(f"{workload.name} calls no {' or '.join(kinds)}")
+    settled = timing.settle(accelerator)
+    yield from measurements(accelerator, list(measure(accelerator, chosen, budget_s=budget_s)), settled)
 
 
 def measurements(accelerator: Accelerator, timed: Sequence[Timed], settled: timing.Settled) -> Iterator[Yield]:
