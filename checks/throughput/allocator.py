@@ -1,4 +1,4 @@
-"""The device's allocator: time of requests, what fragments leave, and how much can be had of what was bought."""
+"""The device's allocator: time of requests, what becomes of fragments, how much can be had of what was bought."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
             remedy="Look whether the stack's caching allocator is switched off; update the stack.",
             action=Action.CHECK_CONFIG,
         ),
-        "largest_share": Measure(
+        "returned_share": Measure(
             "1", better=Better.HIGHER,
             meaning=(
-                "After blocks of random sizes were allocated and every other one given back, the largest block that can be "
-                "had over all that was given back, nothing else being free."
+                "After blocks of random sizes were allocated and every other one released, the share of what was released "
+                "that the device has again once the stack gives back what it keeps."
             ),
-            title="Fragments of memory can be used",
+            title="Memory that is released in pieces can be used again",
             why="Training of changing lengths ends out of memory although half of it is free.",
             remedy="Use the stack's expandable segments, or equal lengths.",
             action=Action.CHECK_CONFIG,
         ),
         "allocatable_share": Measure(
             "1", better=Better.HIGHER,
-            meaning="Memory that can be allocated at once over what the device is sold with, or what its stack reports.",
+            meaning="Memory that can be allocated at once, over `share` of what the device is sold with or its stack reports.",
             title="All memory can be allocated, of what is {of}",
             why="What a stack keeps for itself no model can use.",
             remedy="Look for processes, contexts and reservations on the device; ask the vendor what the stack keeps.",
@@ -42,16 +42,18 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
     typical_s=1.0,
     limit_s=120.0,
     alone=True,
-    least={"mib": 1, "budget_s": 0.001, "fragments_mib": 1},
+    least={"mib": 1, "budget_s": 0.001, "fragments_mib": 1, "share": 0.01},
+    most={"share": 1},
 )
 def allocator(
-    accelerator: Accelerator, *, mib: int = 64, fragments_mib: int = 4096, budget_s: float = 0.3
+    accelerator: Accelerator, *, mib: int = 64, fragments_mib: int = 4096, share: float = 0.95, budget_s: float = 0.3
 ) -> Iterator[Yield]:
-    """Times requests of memory, looks how large a block fragments leave, and how much can be allocated at once.
+    """Times requests of memory, looks what becomes of fragments, and how much can be allocated at once.
 
-    Requests of `mib`, with their release: after the stack has given back all that it keeps, and right after another one. For
-    fragments `fragments_mib`, never more than half of the free memory, in blocks of 4 KiB to 64 MiB. Nothing is written. On
-    the host only requests are timed: a kernel that promises memory it does not have must not be taken at its word.
+    Requests of `mib`, with their release: after the stack has given back all that it keeps, and right after another one.
+    Then up to `share` of the free memory at once, since others may need some. For fragments `fragments_mib`, never more than
+    half of the free memory, in blocks of 4 KiB to 64 MiB. Nothing is written. On the host only requests are timed: a kernel
+    that promises memory it does not have must not be taken at its word.
 
     Labels: `source` (device, kept), `of` (rated, reported).
     """
@@ -76,13 +78,13 @@ def allocator(
         return
     accelerator.release()
     rated, total = accelerator.rated(), reading[1]
-    got = probe.capacity(accelerator, total)
+    got = probe.capacity(accelerator, int(share * reading[0]))
     for of, whole in (("rated", None if rated is None else rated.memory_bytes), ("reported", total)):
         if whole is not None:
-            about = f"{got / 2**30:.4g} of {whole / 2**30:.4g} GiB {of}"
-            yield Measurement("allocatable_share", got / whole, {"of": of}, about=about)
+            about = f"{got / 2**30:.4g} GiB; {share:.0%} of what is {of} are {share * whole / 2**30:.4g}"
+            yield Measurement("allocatable_share", got / (share * whole), {"of": of}, about=about)
     found = probe.fragments(accelerator, min(fragments_mib * probe.MIB, reading[0] // 2))
-    yield Row({"blocks": found.blocks, "held_bytes": found.held_bytes, "freed_bytes": found.freed_bytes,
-               "largest_bytes": found.largest_bytes})  # fmt: skip
-    about = f"{found.largest_bytes / probe.MIB:.4g} of {found.freed_bytes / probe.MIB:.4g} MiB that were given back"
-    yield Measurement("largest_share", found.share, samples=found.blocks, about=about)
+    if found is not None:
+        yield Row({"blocks": found.blocks, "released_bytes": found.freed_bytes, "returned_bytes": found.returned_bytes})
+        about = f"{found.returned_bytes / probe.MIB:.4g} of {found.freed_bytes / probe.MIB:.4g} MiB that were released"
+        yield Measurement("returned_share", found.share, samples=found.blocks, about=about)

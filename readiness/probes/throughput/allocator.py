@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -15,7 +15,7 @@ Tensor = torch.Tensor
 MIB = 2**20
 #: Sizes of blocks, in powers of two, that a training step asks for: a bias to an activation.
 _SMALLEST, _LARGEST = 2**12, 2**26
-#: What is left when the search for the largest request ends.
+#: Requests are halved down to this size where there is no room.
 _FINEST = 2**20
 
 
@@ -45,51 +45,49 @@ def requests(accelerator: Accelerator, size_bytes: int, *, budget_s: float) -> R
     )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Fragments:
-    """What was asked for and given back in pieces, and the largest request that succeeds afterwards."""
+    """Bytes that were given back in pieces, and of those the bytes that the device has again; number of all blocks."""
 
-    held_bytes: int = 0
-    freed_bytes: int = 0
-    largest_bytes: int = 0
-    blocks: int = 0
-    _held: list[Tensor] = field(default_factory=list)
+    freed_bytes: int
+    returned_bytes: int
+    blocks: int
 
     @property
     def share(self) -> float:
-        """The largest request over all that was given back."""
-        return min(1.0, self.largest_bytes / self.freed_bytes) if self.freed_bytes else 0.0
+        """Share of what was given back that can be used again, for blocks of any size."""
+        return min(1.0, max(0.0, self.returned_bytes / self.freed_bytes))
 
 
-def fragments(accelerator: Accelerator, total_bytes: int) -> Fragments:
-    """Fill `total_bytes` with blocks of random sizes, give every other one back, and ask for one as large as possible.
+def fragments(accelerator: Accelerator, total_bytes: int) -> Fragments | None:
+    """Fill `total_bytes` with blocks of random sizes, give every other one back, and see how much the device has again.
 
-    All of the rest of the memory is taken by one block meanwhile, as far as it can be: only what was given back is there.
+    A stack cuts blocks out of larger ones, and can give back only those of which nothing is held. None if the stack does not
+    report its free memory.
     """
     draw = accelerator.generator("throughput", "allocator")
-    found, blocks = Fragments(), list[Tensor]()
-    while found.held_bytes < total_bytes:
+    blocks, held = list[Tensor](), 0
+    while held < total_bytes:
         exponent = float(torch.rand((), generator=draw)) * (_LARGEST.bit_length() - _SMALLEST.bit_length())
-        size = min(int(_SMALLEST * 2**exponent), total_bytes - found.held_bytes)
+        size = min(int(_SMALLEST * 2**exponent), total_bytes - held)
         blocks.append(torch.empty(max(size, 1), dtype=torch.uint8, device=accelerator.device))
-        found.held_bytes += blocks[-1].numel()
-    rest = _take_rest(accelerator)
-    found.blocks = len(blocks)
-    for number in range(0, len(blocks), 2):
-        found.freed_bytes += blocks[number].numel()
-    found.held_bytes -= found.freed_bytes
-    del blocks[::2]
-    found.largest_bytes = _largest(accelerator, found.freed_bytes)
-    del rest, blocks
+        held += blocks[-1].numel()
     accelerator.release()
-    return found
+    full, count = accelerator.memory(), len(blocks)
+    freed = sum(block.numel() for block in blocks[::2])
+    del blocks[::2]
+    accelerator.release()
+    after = accelerator.memory()
+    blocks.clear()
+    accelerator.release()
+    return None if full is None or after is None else Fragments(freed, after[0] - full[0], count)
 
 
-def capacity(accelerator: Accelerator, total_bytes: int, share: float = 1.0) -> int:
-    """Return how many bytes can be allocated at once, at most this share of the total; all are given back."""
-    held, size, got = list[Tensor](), max(total_bytes // 16, _FINEST), 0
-    while size >= _FINEST and got < share * total_bytes:
-        block = _request(accelerator, min(size, int(share * total_bytes) - got))
+def capacity(accelerator: Accelerator, most_bytes: int) -> int:
+    """Return how many bytes, up to a number of them, can be allocated at once; all are given back."""
+    held, size, got = list[Tensor](), max(most_bytes // 16, _FINEST), 0
+    while size >= _FINEST and got < most_bytes:
+        block = _request(accelerator, min(size, most_bytes - got))
         if block is None:
             size //= 2
         else:
@@ -98,31 +96,6 @@ def capacity(accelerator: Accelerator, total_bytes: int, share: float = 1.0) -> 
     held.clear()
     accelerator.release()
     return got
-
-
-def _take_rest(accelerator: Accelerator) -> list[Tensor]:
-    taken, size = list[Tensor](), 2**40
-    while size >= _FINEST:
-        block = _request(accelerator, size)
-        if block is None:
-            size //= 2
-        else:
-            taken.append(block)
-    return taken
-
-
-def _largest(accelerator: Accelerator, most: int) -> int:
-    """Return the largest request up to `most` that succeeds, to a thirty-second of it."""
-    low, high = 0, most
-    if _request(accelerator, most) is not None:
-        return most
-    while high - low > max(most // 32, 1):
-        middle = (low + high) // 2
-        if _request(accelerator, middle) is not None:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def _request(accelerator: Accelerator, size: int) -> Tensor | None:

@@ -16,7 +16,7 @@ import torch
 from readiness.accelerators.base import Accelerator
 from readiness.check_registry import Skip
 from readiness.datamodel import Measurement, Row, Yield
-from readiness.numerics.unsupported import describe, is_out_of_memory, is_unsupported
+from readiness.numerics.unsupported import describe
 from readiness.probes.model_operators import op_table, replay_sizes
 from readiness.probes.throughput import inputs, timing
 from readiness.probes.throughput.rate_baselines import Beside, beside_host, uses_tf32
@@ -255,7 +255,7 @@ def measure(
 ) -> Iterator[Timed]:
     """Time products one after the other, each for its part of the budget; on devices of the host's memory beside the host.
 
-    A refusal of the device, and what does not fit into its memory, is a reason; whatever else is raised passes through.
+    Whatever the device raises is the reason for which a product could not be timed, as is one that does not fit.
     """
     each_s = budget_s / max(len(chosen), 1)
     host = torch.device("cpu")
@@ -274,8 +274,6 @@ def measure(
                 same = work_of(accelerator, product, 0, host)
                 found.beside = beside_host(calls[0], same, accelerator.synchronize, turns=8)
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as problem:
-            if not (is_unsupported(problem) or is_out_of_memory(problem)):
-                raise
             found.refusal = describe(problem)
         yield found
 

@@ -130,7 +130,7 @@ def test_what_can_be_allocated_is_held_against_what_was_bought(name: str, share:
     found = counted(name, "throughput.allocator", mib=1, fragments_mib=32, budget_s=0.01)
     assert value(found, "allocatable_share", of="rated") == pytest.approx(share, abs=0.02)
     assert value(found, "allocatable_share", of="reported") == pytest.approx(1, abs=0.02)
-    assert 0 < value(found, "largest_share") <= 1
+    assert 0 < value(found, "returned_share") <= 1
 
 
 def test_operations_on_a_chips_memory_are_right_and_no_launch_is_lost() -> None:
