@@ -32,7 +32,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
         ),
         "allocatable_share": Measure(
             "1", better=Better.HIGHER,
-            meaning="Memory that can be allocated at once, over `share` of what the device is sold with or its stack reports.",
+            meaning="Memory that can be allocated at once over `share` of what was sold with the device, or is reported.",
             title="All memory can be allocated, of what is {of}",
             why="What a stack keeps for itself no model can use.",
             remedy="Look for processes, contexts and reservations on the device; ask the vendor what the stack keeps.",
