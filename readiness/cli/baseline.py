@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from readiness.cli import common
+from readiness.cli import common, fleet_files
 
 
 def baseline(
@@ -31,6 +31,7 @@ def baseline(
 
     request = Request("json", output)
     rendering_formats.check_writable([request])
+    runs = fleet_files.assessments(runs)
     read = [(file, common.read_saved(file, quiet=quiet)) for file in runs]
     document, notes = made_of(read, known_directions(), __version__)
     rendering_formats.deliver(request, dumps(document) + "\n")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from readiness.cli import common, completion
+from readiness.cli import common, completion, fleet_files
 from readiness.errors import UsageError
 
 _SUFFIXES = {"table": ".txt", "html": ".html", "markdown": ".md", "xlsx": ".xlsx", "json": ".json"}
@@ -17,7 +17,7 @@ _SUFFIXES = {"table": ".txt", "html": ".html", "markdown": ".md", "xlsx": ".xlsx
 
 def compare(
     saved: Annotated[
-        list[Path], typer.Argument(metavar="A B...", parser=common.path, help="Assessments of two machines or more.")
+        list[Path], typer.Argument(metavar="A B...", parser=common.path, help="Assessments of two machines or more, or a fleet.")
     ],
     formats: Annotated[
         list[str] | None,
@@ -41,6 +41,7 @@ def compare(
     from readiness.rendering import formats as rendering_formats
     from readiness.rendering.formats import columns
 
+    saved = fleet_files.assessments(saved)
     if len(saved) < 2:
         raise UsageError("one assessment is nothing to compare", place="compare", remedy="name two or more")
     wanted = common.document_requests(formats, _SUFFIXES, "machines.xlsx")

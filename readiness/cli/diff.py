@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from readiness.cli import common, completion
+from readiness.cli import common, completion, fleet_files
 from readiness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ RetestOption = Annotated[
 
 
 def diff(
-    old: Annotated[Path, typer.Argument(metavar="OLD", parser=common.path, help="An earlier run, or a baseline.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", parser=common.path, help="The run to hold against it.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD", parser=common.path, help="An earlier run, a baseline, or FLEET:HOST.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", parser=common.path, help="The run to hold against it, or FLEET:HOST.")],
     tolerance: Annotated[
         str,
         typer.Option("--tolerance", metavar="PERCENT", help="What a speed may lose where no spread between runs is known."),
@@ -53,6 +53,7 @@ def diff(
     wanted = difference_requests(formats)
     allowed, rule = percent(tolerance, "--tolerance"), None if retest is None else percent(retest, "--retest")
     directions = known_directions()
+    old, new = fleet_files.assessment(old, "OLD"), fleet_files.assessment(new, "NEW")
     reference = read_reference(old, directions, quiet=quiet)
     assessment = common.read_saved(new, quiet=quiet)
     difference = changes.compare(reference, assessment, directions, title=new.name, tolerance=allowed, retest=rule)

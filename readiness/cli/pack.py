@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from readiness.cli import common, completion
+from readiness.cli import common, completion, fleet_files
 from readiness.cli.check_folders import add_checks
 from readiness.errors import Exit, UsageError
 
@@ -127,6 +127,7 @@ def pack(
     from readiness.pack.contents import STATEMENT
     from readiness.rendering import formats
 
+    saved = fleet_files.assessments(saved)
     for flag, text in (("--subject", subject), ("--operator", operator), ("--note", note)):
         if len(text) > _LONGEST_TEXT:
             raise UsageError(f"a text of more than {_LONGEST_TEXT} characters", place=flag, remedy="say it shorter")

@@ -181,6 +181,12 @@ def read(connection: sqlite3.Connection, directions: Directions, profile: str | 
 # ----------------------------------------------------------------------------------------------------- which runs count
 
 
+def runs_that_count(connection: sqlite3.Connection, profile: str | None = None) -> dict[str, str]:
+    """Return the digest of each host's run under one profile: the named one, else that of most hosts. Raises UsageError."""
+    name, sha256, _ = _profile(connection, profile)
+    return {host: choice.run for host, choice in _runs_that_count(connection, name, sha256, _serials(connection)).items()}
+
+
 @dataclass(frozen=True, slots=True)
 class _Choice:
     host: str
