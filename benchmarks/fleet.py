@@ -1,14 +1,17 @@
-"""Seconds and memory of merging and reporting fleets, by their size, against `json.loads` of the same files.
+"""Seconds and memory of all parts of a fleet, by its size; merging against `json.loads` of the same files.
 
 Run by hand: `python -m benchmarks fleet [HOSTS ...]`. Made-up hosts of eight accelerators with two hundred figures each, one
 in a hundred files broken. Seconds of the clock with all processes; memory is the largest of the processes that were waited
-for. The last lines say what each part would take for a hundred thousand hosts at the pace of the largest size.
+for. `runs` is the coordinator of `fleet run` with an engine that answers at once, each host's file written and forced to
+disk; `links` all decisions of `fleet links` with one host in a thousand bad, and how many rounds and trials that takes.
+The last lines say what each part would take for a hundred thousand hosts at the pace of the largest size.
 """
 
 from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from readiness.fleet import coordinator
+from readiness.fleet.links import attribution
 from tests.support import fleets
 
 SIZES = (100, 1_000, 10_000)
@@ -74,11 +79,72 @@ def parsed(folder: Path) -> float:
     return time.perf_counter() - started
 
 
+class _AtOnce:
+    """An engine whose nodes answer at once, with the same summary."""
+
+    def __init__(self, count: int) -> None:
+        self.listed = [coordinator.Node(str(number), f"node-{number}") for number in range(count)]
+        self.content = json.dumps(fleets.host("node-0", 1)).encode()
+
+    def nodes(self) -> list[coordinator.Node]:
+        return self.listed
+
+    def start(self, *_: object) -> _AtOnceTask:
+        return _AtOnceTask(self.content)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _AtOnceTask:
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def events(self) -> list[tuple[object, ...]]:
+        return [("output", "ready"), ("file", "host.json", self.content), ("end", 0)]
+
+    def cancel(self) -> None:
+        """Nothing runs."""
+
+
+def coordinated(folder: Path, count: int) -> float:
+    """Return the seconds in which the coordinator takes in the results of so many hosts."""
+    engine: Any = _AtOnce(count)
+    started = time.perf_counter()
+    results = coordinator.run(engine, coordinator.Folder(folder, []), [], limit_s=60.0)
+    assert sum(result.state == "done" for result in results) == count
+    return time.perf_counter() - started
+
+
+def decided(count: int) -> tuple[float, int, int]:
+    """Return the seconds of all decisions between hosts, the rounds and the trials; the right hosts must be named."""
+    hosts = tuple(f"node-{number:06}" for number in range(count))
+    bad = set(hosts[:: 1_000])
+    plan = attribution.Plan(hosts, group_size=0)
+    results: list[attribution.Result] = []
+    rounds, seconds = 0, 0.0
+    while True:
+        started = time.perf_counter()
+        trials = attribution.next_round(plan, results)
+        seconds += time.perf_counter() - started
+        if not trials:
+            break
+        rounds += 1
+        outcomes = (attribution.Outcome.GOOD, attribution.Outcome.BAD)
+        results += [attribution.Result(trial, outcomes[bool(bad & set(trial.hosts))]) for trial in trials]
+    started = time.perf_counter()
+    assert set(attribution.conclude(plan, results).bad_hosts) == bad
+    return seconds + time.perf_counter() - started, rounds, len(results)
+
+
 def main() -> None:
     """Print a table."""
     sizes = [int(text) for text in sys.argv[1:]] or SIZES
     own = [sys.executable, "-m", "readiness", "fleet"]
-    print(f"{'hosts':>8} {'files':>9} {'json.loads':>11} {'merge':>9} {'again':>9} {'table':>9} {'html':>9} {'database':>9}")
+    print(
+        f"{'hosts':>8} {'files':>9} {'json.loads':>11} {'merge':>9} {'again':>9} {'table':>9} {'html':>9} {'parquet':>9} "
+        f"{'runs':>9} {'links':>9} {'database':>9}"
+    )
     last: tuple[int, list[float]] | None = None
     for size in sizes:
         with tempfile.TemporaryDirectory() as name:
@@ -90,15 +156,25 @@ def main() -> None:
                 timed([*own, "merge", str(folder), "-o", str(database), "-q"]),
                 timed([*own, "report", str(database)]),
                 timed([*own, "report", str(database), "-f", f"html={name}/fleet.html", "-q"]),
+                timed([*own, "report", str(database), "-f", f"parquet={name}/fleet.parquet", "-q"]),
             ]
+            parquet = Path(name, "fleet.parquet").stat().st_size
+            shutil.rmtree(folder)
+            runs = coordinated(Path(name, "runs"), size)
+            links, rounds, trials = decided(size)
+            steps += [(runs, 0.0), (links, 0.0)]
             shown = " ".join(f"{seconds:6.1f} s" + " " for seconds, _ in steps)
             stored = database.stat().st_size
         print(f"{size:8} {total / 2**20:5.0f} MiB {loads:9.1f} s {shown} {stored / 2**20:5.0f} MiB", flush=True)
-        print(f"{'':8} largest process: {', '.join(f'{memory:.0f} MiB' for _, memory in steps)}", flush=True)
+        memories = ", ".join(f"{memory:.0f} MiB" for _, memory in steps if memory)
+        print(
+            f"{'':8} largest process: {memories}; Parquet {parquet / 2**20:.0f} MiB; between hosts {rounds} rounds, "
+            f"{trials} trials", flush=True,
+        )  # fmt: skip
         last = size, [seconds for seconds, _ in steps]
     if last is not None:
         size, seconds = last
-        steps_named = zip(("merge", "again", "table", "html"), seconds, strict=True)
+        steps_named = zip(("merge", "again", "table", "html", "parquet", "runs", "links"), seconds, strict=True)
         planned = ", ".join(f"{name} {value * _PLANNED / size:.0f} s" for name, value in steps_named)
         print(f"{_PLANNED} hosts at this pace: {planned}")
     print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")

@@ -110,6 +110,10 @@ class Folder:
         """Return the hosts whose result is here."""
         return {file.stem for file in (self.folder / "hosts").glob("*.json")}
 
+    def is_done(self, host: str) -> bool:
+        """Return whether this host's result is here."""
+        return (self.folder / "hosts" / f"{host}.json").exists()
+
     def keep(self, host: str, name: str, content: bytes) -> None:
         """Keep a host's assessment, else its summary: a file whole or not at all."""
         target = self.folder / "hosts" / f"{host}.json"
@@ -237,7 +241,7 @@ def _taken(
 
 def _result(host: str, one: _Running, folder: Folder, code: Any) -> Result:
     late = "; it was stopped at its time limit" if one.limit else ""
-    if host in folder.done():
+    if folder.is_done(host):
         return Result(host, "done", late.removeprefix("; "))
     last = f": {one.output[-1]}" if one.output else ""
     return Result(host, "failed", f"readiness ended with {code} and wrote no assessment{last}{late}")
