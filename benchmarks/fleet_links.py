@@ -82,10 +82,10 @@ def host(number: int, spoilt: Spoilt) -> Links:
 
 SCENARIOS: dict[str, tuple[Links, dict[str, list[object]]]] = {
     "healthy": ({}, {}),
-    "lossy link": (link(0, 2, Spoilt(loss=0.15)), {"bad_links": [[ADDRESSES[0], ADDRESSES[2]]]}),
+    "lossy link": (link(0, 2, Spoilt(loss=0.3)), {"bad_links": [[ADDRESSES[0], ADDRESSES[2]]]}),
     "slow link": (link(1, 3, Spoilt(bytes_per_s=2e6)), {"bad_links": [[ADDRESSES[1], ADDRESSES[3]]]}),
     "late link": (link(0, 1, Spoilt(delay_s=0.05)), {"bad_links": [[ADDRESSES[0], ADDRESSES[1]]]}),
-    "lossy host": (host(2, Spoilt(loss=0.15)), {"bad_hosts": [ADDRESSES[2]]}),
+    "lossy host": (host(2, Spoilt(loss=0.3)), {"bad_hosts": [ADDRESSES[2]]}),
     "slow host": (host(1, Spoilt(bytes_per_s=2e6)), {"bad_hosts": [ADDRESSES[1]]}),
     "cut link": (link(2, 3, Spoilt(loss=1.0)), {"bad_links": [[ADDRESSES[2], ADDRESSES[3]]]}),
 }

@@ -17,7 +17,8 @@ _SUFFIXES = {"table": ".txt", "html": ".html", "markdown": ".md", "xlsx": ".xlsx
 
 def compare(
     saved: Annotated[
-        list[Path], typer.Argument(metavar="A B...", parser=common.path, help="Assessments of two machines or more, or a fleet.")
+        list[Path],
+        typer.Argument(metavar="A B...", parser=common.path, help="Assessments of two machines or more, or a fleet."),
     ],
     formats: Annotated[
         list[str] | None,

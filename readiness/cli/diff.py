@@ -26,8 +26,12 @@ RetestOption = Annotated[
 
 
 def diff(
-    old: Annotated[Path, typer.Argument(metavar="OLD", parser=common.path, help="An earlier run, a baseline, or FLEET:HOST.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", parser=common.path, help="The run to hold against it, or FLEET:HOST.")],
+    old: Annotated[
+        Path, typer.Argument(metavar="OLD", parser=common.path, help="An earlier run, a baseline, or FLEET:HOST.")
+    ],
+    new: Annotated[
+        Path, typer.Argument(metavar="NEW", parser=common.path, help="The run to hold against it, or FLEET:HOST.")
+    ],
     tolerance: Annotated[
         str,
         typer.Option("--tolerance", metavar="PERCENT", help="What a speed may lose where no spread between runs is known."),

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from readiness.fleet.links import attribution, trial_store
 from readiness.fleet.links.attribution import Conclusion, Outcome, Purpose
 
+#: So many pairs without an answer are listed; the others are counted.
+_MOST_PAIRS = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -154,12 +157,28 @@ def _unknown(between: Between) -> Iterator[str]:
         yield f"{one} with {other} failed now and then, and was right three times{_why(between, (one, other))}"
     for part in found.unconnected:
         yield f"{len(part)} hosts could not be tried with the others: {_some(part)}"
+    silent = _without_answer(between)
+    for pair in silent[:_MOST_PAIRS]:
+        yield f"{pair[0]} with {pair[1]} is unknown{_why(between, pair)}"
+    if len(silent) > _MOST_PAIRS:
+        yield f"{len(silent) - _MOST_PAIRS} more pairs that were tried are unknown"
     for host in found.unknown_hosts:
         yield f"{host} is unknown{_why(between, (host,)) or ': it was not tried'}"
     for group in found.unknown_groups:
         yield f"{len(group)} hosts together are unknown{_why(between, group)}"
     if not between.finished:
         yield "the trials did not come to their end: the same command goes on with them"
+
+
+def _without_answer(between: Between) -> list[tuple[str, ...]]:
+    """Return pairs that were tried and never answered, but for those of hosts that are named or unknown themselves."""
+    answered: dict[tuple[str, ...], bool] = {}
+    for one in between.trials:
+        if len(one.hosts) == 2:
+            pair = tuple(sorted(one.hosts))
+            answered[pair] = answered.get(pair, False) or one.outcome is not Outcome.UNKNOWN
+    explained = between.conclusion.blamed | set(between.conclusion.unknown_hosts)
+    return [pair for pair, is_answered in sorted(answered.items()) if not is_answered and explained.isdisjoint(pair)]
 
 
 def _some(hosts: Sequence[str], most: int = 6) -> str:

@@ -276,6 +276,35 @@ def test_a_file_that_was_replaced_says_what_it_says_now(folder: Path) -> None:
         read(folder.parent / "empty.sqlite")
 
 
+def test_of_a_thousand_hosts_broken_duplicated_and_older_files_are_counted_exactly(folder: Path) -> None:
+    hosts = sound(1000, chips=1, count=5)
+    fleets.write(folder, hosts)
+    for number in range(0, 400, 100):  # cut off: no host's, and its host stays in the denominator
+        (folder / f"node-{number:04}.json").write_text((folder / f"node-{number:04}.json").read_text()[:-50])
+    for number in range(1, 301, 100):  # the same file twice
+        (folder / f"copy-of-{number}.json").write_text((folder / f"node-{number:04}.json").read_text())
+    for number in range(2, 302, 100):  # a form that an older readiness wrote
+        (folder / f"node-{number:04}.json").write_text(json.dumps(hosts[number] | {"schema": "readiness.host/0"}))
+    for number in range(3, 303, 100):  # an older run of the same host, which had failed
+        older = fleets.host(f"node-{number:04}", 2, chips=1, count=5, started="2026-01-01T00:00:00Z")
+        fleets.fail(older, 0, "device-not-faulty", "mended since")
+        (folder / f"january-{number}.json").write_text(json.dumps(older))
+    database = folder.parent / "fleet.sqlite"
+    for added, known in ((999, 0), (0, 1006)):  # 1006 files; what was broken is tried again and known
+        found = merged(folder, database)
+        assert (found.added, found.known, len(found.broken)) == (added, known, 7)
+    connection = store.open_store(database, create=False)
+    assert connection.execute("SELECT count(*) FROM file").fetchone() == (1006,)
+    assert connection.execute("SELECT count(*) FROM run").fetchone() == (993 + 3,)
+    connection.close()
+    fleet = read(database)
+    assert len(fleet.hosts) == 1000
+    assert len(fleet.ready(Use.TRAINING)) == 993
+    broken = {host.name for host in fleet.hosts if host.problems}
+    assert broken == {f"node-{number:04}" for number in (0, 100, 200, 300, 2, 102, 202)}
+    assert fleet.of(Use.TRAINING, Decision.NOT_READY) == []
+
+
 # ------------------------------------------------------------------------------------------------- hostile content
 
 

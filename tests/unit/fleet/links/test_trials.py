@@ -259,3 +259,16 @@ def test_a_database_without_trials_says_nothing_of_them(tmp_path: Path) -> None:
     assert "BETWEEN HOSTS" not in reports.table(fleet)
     assert reports.as_json(fleet, "0")["between_hosts"] is None
     opened.close()
+
+
+def test_a_pair_without_an_answer_between_sound_hosts_is_listed(connection: sqlite3.Connection) -> None:
+    trial_store.begin(connection, PLAN, [])
+    run(connection, Cluster())
+    connection.execute("UPDATE trial SET gbps = 1.0, busy = 1 WHERE hosts IN ('[\"node-1\", \"node-2\"]', '[\"node-2\", \"node-1\"]')")
+    between = summary.read(connection)
+    assert between is not None
+    assert between.conclusion.unknown_hosts == ()
+    assert (between.pairs_good, between.pairs_untried) == (5, 1)
+    ((style, text),) = summary.sentences(between)
+    assert style == "open"
+    assert text.startswith("node-1 with node-2 is unknown: slow: 1 GB/s")
