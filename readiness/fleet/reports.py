@@ -33,6 +33,10 @@ def counts(fleet: Fleet, use: Use) -> str:
     return f"{text} ({silent} of these without a run)" if silent else text
 
 
+def _hosts_text(count: int) -> str:
+    return f"{count} host{'' if count == 1 else 's'}"
+
+
 def reasons(host: Host) -> list[str]:
     """Return why a host is not ready, in sentences: its defects, else what failed or is unknown, then its problems."""
     found = [clean(text, 300) for text in host.diagnosis] if host.worst is Decision.NOT_READY else []
@@ -55,7 +59,8 @@ def table(fleet: Fleet, *, colour: bool = False, width: int = 100, verbose: bool
 
 
 def _lines(fleet: Fleet, paint: Paint, width: int, most: int | None) -> Iterator[str]:
-    yield from wrap(f"{len(fleet.hosts)} hosts judged by the profile {fleet.profile} {fleet.profile_sha256[:12]}", width)
+    profile = f"the profile {fleet.profile} {fleet.profile_sha256[:12]}"
+    yield from wrap(f"{_hosts_text(len(fleet.hosts))} judged by {profile}", width)
     if any(host.simulated for host in fleet.hosts):
         yield from wrap("Simulated chips are among them: a rehearsal, not a measurement of a product.", width)
     for use in fleet.uses:
