@@ -84,7 +84,7 @@ odd: st.SearchStrategy[Any] = st.sampled_from([
 ]).map(copy.deepcopy)  # fmt: skip
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_both_agree_on_documents_with_something_changed(data: st.DataObject) -> None:
     name, saved = data.draw(st.sampled_from(pickled()))
@@ -140,7 +140,7 @@ def part_of(name: str) -> tuple[Table, Draft202012Validator]:
 
 
 @pytest.mark.parametrize("name", PARTS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(value=small)
 def test_each_keyword_means_the_same(name: str, value: Any) -> None:
     own, other = part_of(name)
