@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -166,7 +166,7 @@ def subject_of(
         simulated=bool(facts.properties.get("simulated")),
         runs=len({number_of_run for number_of_run, _, _ in entries}), samples=len(entries),
         software={component: tuple(sorted(versions)) for component, versions in sorted(software.items())},
-        expected=_expected(finding for _, _, item in entries for finding in _undisturbed(item, directions)),
+        expected=_expected([found for _, _, item in entries for found in _with_disturbance(item, directions)]),
         figures={
             key: Figure(
                 *key, unit, directions.get(key[:2]), _spread(by_key.get(key, {}), busy.get(key, {})), len(busy.get(key, {}))
@@ -182,13 +182,12 @@ def _spread(quiet: Mapping[int, Sequence[float]], busy: Mapping[int, Sequence[fl
     return Spread.of(quiet) if quiet else replace(Spread.of(busy), runs=1)
 
 
-def _undisturbed(item: AcceleratorAssessment, directions: Directions) -> Iterator[Finding]:
-    """Findings without those failures of speeds that a busy host may have caused."""
+def _with_disturbance(item: AcceleratorAssessment, directions: Directions) -> Iterator[tuple[Finding, bool]]:
+    """Findings, and whether each is a failure of a speed that a busy host may have caused."""
     busy = {evidence.check for evidence in item.evidence if measured_while_busy(evidence)}
     for finding in item.findings:
-        if finding.outcome is Outcome.FAIL and finding.check in busy and is_of_speed(finding, directions):
-            continue
-        yield finding
+        failed = finding.outcome is Outcome.FAIL and finding.check in busy
+        yield finding, failed and is_of_speed(finding, directions)
 
 
 def is_disturbed(evidence: Evidence, measurement: Measurement, directions: Directions) -> bool:
@@ -203,16 +202,22 @@ def is_of_speed(finding: Finding, directions: Directions) -> bool:
     return kind(finding.measure, finding.unit, directions.get((finding.check, finding.measure))).is_speed
 
 
-def _expected(findings: Iterable[Finding]) -> dict[tuple[str, Use], Expected]:
+def _expected(findings: Sequence[tuple[Finding, bool]]) -> dict[tuple[str, Use], Expected]:
+    """Outcomes by requirement and use, without those that a busy host may have caused; of these alone nothing is known."""
     counts: dict[tuple[str, Use], Counter[Outcome]] = {}
     last: dict[tuple[str, Use], Finding] = {}
-    for finding in findings:
+    for finding, disturbed in findings:
         where = finding.requirement, finding.use
-        counts.setdefault(where, Counter())[finding.outcome] += 1
+        counts.setdefault(where, Counter())[Outcome.UNKNOWN if disturbed else finding.outcome] += 1
         last[where] = finding
+    for finding, disturbed in findings:
+        known = counts[finding.requirement, finding.use]
+        if disturbed and any(known[outcome] for outcome in (Outcome.PASS, Outcome.FAIL)):
+            known[Outcome.UNKNOWN] -= 1
     return {
         (id, use): Expected(
-            id, use, finding.level, finding.title, finding.limit, finding.check, finding.measure, dict(counts[id, use])
+            id, use, finding.level, finding.title, finding.limit, finding.check, finding.measure,
+            {outcome: count for outcome, count in counts[id, use].items() if count},
         )
         for (id, use), finding in last.items()
     }

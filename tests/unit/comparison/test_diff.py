@@ -528,6 +528,16 @@ def test_a_baseline_of_busy_runs_alone_calls_no_speed_worse(profile: Profile, tm
     assert (difference.of(Change.WORSE), difference.exit_code) == ([], Exit.UNDETERMINED)
 
 
+def test_a_requirement_that_failed_on_busy_hosts_alone_was_asked_and_is_unknown(profile: Profile) -> None:
+    busy = [run(profile, number, speed=5.0, host_load=BUSY) for number in range(4)]
+    for load in (BUSY, QUIET):
+        found = against_runs(busy, run(profile, 9, speed=5.0, host_load=load))
+        (entry,) = [entry for entry in found.entries if entry.requirement == "fast"]
+        assert (entry.change, entry.before, found.exit_code) == (Change.UNCLEAR, "unknown", Exit.UNDETERMINED)
+    better = against_runs(busy, run(profile, 9, speed=50.0, host_load=QUIET))
+    assert (better.of(Change.WORSE), better.of(Change.NEW)) == ([], [])
+
+
 def test_a_retest_below_its_share_on_a_busy_host_is_to_be_repeated(profile: Profile) -> None:
     runs = quiet_runs(profile, 5)
     busy = against_runs(runs, run(profile, 9, speed=50.0, host_load=BUSY), retest=0.9)
