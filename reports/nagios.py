@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from readiness import rendering
 from readiness.datamodel import Assessment, Decision, Level
 from readiness.judging.plugin_status import PluginStatus, plugin_status
-from readiness.rendering import Kind
+from readiness.rendering import Kind, diagnosis
 
-_MOST_LINES = 20
+_MOST_LINES, _MOST_DEFECTS = 20, 5
 #: What Nagios reads of a plugin's output.
 _LONGEST_BYTES = 8000
 
@@ -78,6 +78,9 @@ def _performance(assessment: Assessment) -> Iterator[str]:
 
 
 def _details(assessment: Assessment) -> Iterator[str]:
+    found, _ = diagnosis.diagnosis_texts(assessment)
+    for one in [text for text in found if len(text.diagnosis.requirements) > 1][:_MOST_DEFECTS]:
+        yield f"diagnosis: {one.sentence} {one.weight} First: {one.remedy}"
     lines = [
         f"{kind}: {rendering.names(entry.ids)}: {rendering.title(entry.finding) or entry.finding.requirement} "
         f"({entry.uses_text}): {'; '.join(entry.statements[0].lines)}"

@@ -128,8 +128,8 @@ def reports(folder: Path) -> dict[str, str]:
 
 
 def _without_folder(text: str, folder: Path) -> str:
-    """The text without what follows from the folder of its profile: the path, and with it digests and sizes."""
-    text = re.sub(r"[0-9a-f]{64}|(?<=small-)[0-9a-f]{12}", "0", text.replace(str(folder), "FOLDER"))
+    """The text without what follows from the sources, and from the folder of its profile: the path, digests and sizes."""
+    text = re.sub(r"[0-9a-f]{64}|(?<=small-)[0-9a-f]{12}|(?<=source )[0-9a-f]{16}", "0", text.replace(str(folder), "FOLDER"))
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", text)
     return re.sub(r'(<td data-column="bytes" class="number">)[0-9,]+', r"\1SIZE", text)
 
