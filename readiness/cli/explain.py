@@ -112,11 +112,11 @@ def _general_first(name: str) -> tuple[bool, str]:
 def _whole(requirement: Requirement, profile: Profile, others: list[str], found: Mapping[str, Check]) -> Iterator[str]:
     yield _requirement(requirement)
     check = found[requirement.check]
-    yield f"  check: {check.id}, {clean(check.title)} (`readiness explain {check.id}`)"
+    yield from _texts({"check": f"{check.id}, {check.title} (`readiness explain {check.id}`)"})
     yield f"  profile: {clean(profile.name)}, at {clean(requirement.place)}"
     if others:
-        names = ", ".join(others)
-        yield f"  other profiles define it differently: {names}; `--profile {others[0]}` explains that one"
+        words = f"{', '.join(others)}; `--profile {others[0]}` explains that one"
+        yield from _texts({"other profiles define it differently": words})
 
 
 def _last_run() -> tuple[str | None, Assessment | None, str]:
