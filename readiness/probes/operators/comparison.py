@@ -105,7 +105,7 @@ class Comparison:
             elif exact:
                 wrong = _unequal(out, expected)
             else:
-                scale = _size(self.sample.tensors()[0]) if self.entry.within(op_semantics.SHRINKS) else 0.0
+                scale = _size(self.sample.tensors()[0]) if self.entry.within(op_semantics.SHRINKS) else self._least_size()
                 wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), scale)
                 # The order of summation is free, and another one may err several times as much as the CPU's.
                 wrong = None if wrong is not None and self._within_sum_bound(out) else wrong
@@ -168,6 +168,9 @@ class Comparison:
                 held, due, of_cpu, where = self._by_value(out, expected, native)
                 cancelled = _size(due) < _CANCELLED and not self.entry.within(op_semantics.EXACT)
                 size = max(scale, roundoff(self.dtype) ** -0.5) if cancelled else scale
+                if self.entry.within(op_semantics.FROM_LOGARITHM):
+                    logarithms = (_size(out) for out in outputs if isinstance(out, torch.Tensor))
+                    size = max(size, _size(due) * max(logarithms, default=0.0))
                 if position < len(inputs) and inputs[position] is self.sample.tensors()[0]:
                     size = max(size, self._over_spread(outputs))
                 wrong = self._by_ratio(held, due, of_cpu, partial(_at, sensitivity, position, where), size)
@@ -227,7 +230,7 @@ class Comparison:
         sensitivity: Callable[[], list[Any]] | None,
         scale: float,
     ) -> str | None:
-        coarsest = max(roundoff(self.dtype), roundoff(out.dtype))
+        coarsest = max(roundoff(self.dtype), roundoff(out.dtype), self._narrower())
         if self.entry.within(op_semantics.ADDED_UP_WIDER):
             native = None
         conditioning = op_semantics.ILL_CONDITIONED.get(
@@ -264,6 +267,19 @@ class Comparison:
             if distances:
                 found = compare(torch.stack(distances).nan_to_num(0.0, 0.0, 0.0).amax(0).to(expected.dtype))
         return None if found.agrees else found.detail
+
+    def _narrower(self) -> float:
+        """Return the rounding of inputs that are narrower than a wide dtype under test, as weights in float32 may be."""
+        if self.dtype not in (torch.float64, torch.complex128):
+            return 0.0
+        return max((roundoff(tensor.dtype) for tensor in self._floating()), default=0.0)
+
+    def _least_size(self) -> float:
+        """Return 1 where no input can be moved by a rounding: the size of what cancels in a window, or at a whole number."""
+        return 0.0 if self._floating() else 1.0
+
+    def _floating(self) -> list[torch.Tensor]:
+        return [tensor for tensor in self.sample.tensors() if tensor.is_floating_point() or tensor.is_complex()]
 
     def _forgiven(self) -> float:
         """Return the share of elements that may overflow the dtype on the way."""

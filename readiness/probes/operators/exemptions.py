@@ -31,6 +31,7 @@ FORGIVING = {
     "NORMALISES": "of up to 16 values that are nearly equal, digits are lost in proportion to what they have in common",
     "ILL_CONDITIONED": "lose more digits than rounding explains, by PyTorch's own formulas: so many times more is forgiven",
     "KEEP_LOGARITHMS": "keep logarithms of sums in float32: four times more is forgiven there",
+    "FROM_LOGARITHM": "make their gradient of the logarithm that they returned: it is held to the size of that",
     "OVERFLOWS": "inner steps leave the range of the dtype: up to a quarter of the elements may be not finite",
     "OVERFLOWS_MOSTLY": "the same with most elements",
     "ELEMENTARY": "each make has its own library: four times as many roundings in float32",

@@ -78,6 +78,7 @@ def excusing(accelerator: Accelerator, entry: Entry, dtype: torch.dtype, failure
 
 
 _SIXTEEN = frozenset({"bfloat16", "float16"})
+_WHOLE = frozenset({"int64", "int32", "int16", "int8", "uint8"})
 
 KNOWN = (
     KnownDefect(
@@ -116,7 +117,7 @@ KNOWN = (
     ),
     KnownDefect(
         frozenset({"special.ndtr"}), "loses the lower tail, as one plus an error function that is nearly -1",
-        _PYTORCH + "192295", "2.13.0", where=(FEW, AT_VALUES, AT_KNOWN_VALUES), everywhere=True,
+        _PYTORCH + "192295", "2.13.0", where=("", FEW, AT_VALUES, AT_KNOWN_VALUES), everywhere=True,
     ),
     KnownDefect(
         frozenset({"__getitem__", "index_put_.accumulate", "nn.functional.embedding"}),
@@ -168,6 +169,18 @@ KNOWN = (
     KnownDefect(
         frozenset({"logsumexp"}), "adds up in float16, which leaves its range over more than 65,504 equal elements", "",
         "2.13.0", where=(PARTS,), dtypes=frozenset({"float16"}), everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"polygamma", "special.polygamma"}), "gives a finite number at whole numbers below 1, which are poles", "",
+        "2.13.0", dtypes=_WHOLE, everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"masked.logsumexp"}), "cuts off what is a whole number but for its rounding, in whole numbers", "",
+        "2.13.0", dtypes=_WHOLE, everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"renorm"}), "gives gradients of NaN for complex numbers and the largest of them as norm", "", "2.13.0",
+        phase=Phase.BACKWARD, dtypes=frozenset({"complex64", "complex128"}), everywhere=True,
     ),
     KnownDefect(
         frozenset({"matrix_exp"}), "gives NaN in 16 bits, by a formula made of other operators", "", "2.13.0",

@@ -112,6 +112,10 @@ class OpOracle:
             return False
         return self.trial.benchmark(self.sample, self.gradients) is not None
 
+    def cpu_takes(self) -> bool:
+        """True if the CPU accepts such a call in the dtype under test; where it is the device, it has refused."""
+        return not self.trial.on_cpu and self.trial.benchmark(self.sample, self.gradients) is not None
+
     def repeat(self, called: CallResult) -> None:
         """Call it once more and compare. Raises FailedError if the other result is also wrong."""
         if not self.trial.entry.within(op_semantics.UNSPECIFIED):

@@ -213,6 +213,9 @@ KEEP_LOGARITHMS = frozenset({
     "attention.efficient", "attention.math", "nn.functional.scaled_dot_product_attention", "scaled_dot_product_attention",
 })  # fmt: skip
 
+#: Make their gradient of the logarithm that they returned: it errs by the rounding of that, however small it is itself.
+FROM_LOGARITHM = frozenset({"logsumexp", "masked.logsumexp"})
+
 #: Inner steps leave the range of these dtypes although the result would not (in gradients: squares and reciprocals of
 #: small inputs), or rounding an exponent to an integer decides whether a power exists: elements not finite are left out.
 OVERFLOWS = {
