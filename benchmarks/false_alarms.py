@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 #: Checks and settings that keep a run short.
 CHECKS: dict[str, dict[str, Any]] = {
-    "throughput.matmul": {"dtypes": ("float32",), "budget_s": 0.05, "largest": 512},
+    "throughput.matmul": {"dtypes": ("float32",), "budget_s": 0.05, "largest": 1024},
     "throughput.memory": {"device_mib": 16, "budget_s": 0.05},
     "throughput.products": {"budget_s": 0.1},
     "throughput.attention": {"budget_s": 0.05},

@@ -78,9 +78,9 @@ def matmul(
 
     from readiness.probes.throughput import rate_baselines
     from readiness.probes.throughput.gemm import product_chain
-    from readiness.probes.throughput.timing import measured, once, settle
+    from readiness.probes.throughput.timing import clock_of, measured, settle
 
-    rated, device = accelerator.rated(), accelerator.device
+    rated, device, clock = accelerator.rated(), accelerator.device, clock_of(accelerator)
 
     for name in dtypes:
         size, chain = 256, None
@@ -88,7 +88,7 @@ def matmul(
             while True:
                 chain = product_chain(accelerator, getattr(torch, name), size)
                 chain.step()
-                if 2 * size > largest or once(chain.step, accelerator.synchronize) > budget_s / 20:
+                if 2 * size > largest or clock(chain.step) > budget_s / 20:
                     break
                 size *= 2
             settled = settle(accelerator)
@@ -116,7 +116,7 @@ def matmul(
             about = f"{name}: the device's events count {ratio:.3g} of the time by the host's clock"
             yield Measurement("timer_ratio", ratio, {"dtype": name}, about=about)
         if device.type != "cpu" and accelerator.stack.host_backed:
-            beside = rate_baselines.products_beside_host(accelerator, getattr(torch, name), size)
+            beside = rate_baselines.products_beside_host(accelerator, getattr(torch, name), largest)
             if beside.busy:
                 unknown = "not known: other work keeps the host busy"
                 yield Row({"dtype": name, "share_of_host": unknown, "waited": beside.waited})

@@ -116,8 +116,16 @@ class Sum:
             return None
         return Beside(
             sum(calls * one.device_s for calls, one in pairs), sum(calls * one.host_s for calls, one in pairs),
-            max(one.waited for _, one in pairs), all(one.steady for _, one in pairs),
+            max(one.waited for _, one in pairs), all(one.steady for _, one in pairs), _usual(pairs),
         )  # fmt: skip
+
+
+def _usual(pairs: Sequence[tuple[int, Beside]]) -> float | None:
+    """Return the usual share of all calls together; None where one of them has none."""
+    shares = [(calls * one.device_s, one.usual) for calls, one in pairs]
+    if any(usual is None for _, usual in shares):
+        return None
+    return sum(seconds * (usual or 0.0) for seconds, usual in shares) / sum(seconds for seconds, _ in shares)
 
 
 def base(call: Call) -> str:

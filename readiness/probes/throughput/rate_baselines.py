@@ -33,13 +33,14 @@ class Beside:
     """Best seconds of a call on the device and of the same on the host, taken in turns.
 
     `waited` is the share of the time for which the process waited for a processor; `steady` is true if the best of every
-    other turn is nearly the same, on both.
+    other turn is nearly the same, on both; `usual` is the median over the turns of the host's time over the device's.
     """
 
     device_s: float
     host_s: float
     waited: float
     steady: bool = False
+    usual: float | None = None
 
     @property
     def busy(self) -> bool:
@@ -48,8 +49,12 @@ class Beside:
 
     @property
     def share(self) -> float:
-        """The host's time over the device's: 1 where they are as fast."""
-        return self.host_s / self.device_s
+        """The host's time over the device's: 1 where they are as fast.
+
+        Where other work disturbs the turns the better one of two estimates: a chip that is slow is slow by both.
+        """
+        best = self.host_s / self.device_s
+        return best if self.waited <= MOST_WAITED or self.usual is None else max(best, self.usual)
 
 
 def uses_tf32() -> bool:
@@ -77,7 +82,8 @@ def beside_host(
         waited = (in_line_s() - waited) / (time.perf_counter() - began)
     finally:
         torch.set_num_threads(threads)
-    return Beside(min(device), min(host), waited, steady=is_steady(device) and is_steady(host))
+    usual = statistics.median(there / here for here, there in zip(device, host, strict=True))
+    return Beside(min(device), min(host), waited, is_steady(device) and is_steady(host), usual)
 
 
 def is_steady(seconds: Sequence[float]) -> bool:

@@ -14,6 +14,7 @@ from readiness import check_registry
 from readiness.accelerators.rated_figures import Rated
 from readiness.datamodel import Evidence, Measurement, Outcome, Status, Use
 from readiness.judging.judge import judge
+from readiness.probes.throughput import rate_baselines
 from readiness.probes.throughput.gemm import Chain
 from readiness.probes.throughput.rate_baselines import Beside, is_steady, timer_ratio
 from readiness.probes.throughput.timing import Timing, repeat
@@ -147,6 +148,19 @@ def test_a_best_that_comes_again_counts_even_on_a_busy_host() -> None:
     assert not is_steady([1.0])
     assert not Beside(1.0, 0.85, 0.7, steady=True).busy
     assert Beside(1.0, 0.85, 0.7, steady=False).busy
+
+
+def test_on_a_busy_host_the_better_of_two_estimates_counts() -> None:
+    assert Beside(1.0, 0.85, 0.02, usual=0.97).share == 0.85, "on a quiet one the best says it"
+    assert Beside(1.0, 0.85, 0.5, steady=True, usual=0.97).share == 0.97
+    assert Beside(1.0, 0.85, 0.5, steady=True, usual=0.84).share == 0.85, "slow by both"
+
+
+def test_turns_give_both_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = iter([2.0, 1.0, 4.0, 3.0, 2.0, 1.8])
+    monkeypatch.setattr(rate_baselines, "once", lambda work, synchronize: next(taken))
+    found = rate_baselines.beside_host(lambda: None, lambda: None, lambda: None, turns=3)
+    assert (found.device_s, found.host_s, found.usual) == (2.0, 1.0, 0.75)
 
 
 def test_events_without_times_say_nothing() -> None:
