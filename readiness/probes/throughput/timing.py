@@ -218,7 +218,7 @@ class Settled:
         return cells | ({} if self.before_c is None else {"before_c": self.before_c, "after_c": self.after_c})
 
 
-def settle(accelerator: Accelerator, *, deadline_s: float = 10.0, pause_s: float = 0.5) -> Settled:
+def settle(accelerator: Accelerator, *, deadline_s: float = 5.0, pause_s: float = 0.5) -> Settled:
     """Wait until the device is at rest: temperature, power and clock fall no more, and no more memory comes free.
 
     After `deadline_s` it is timed all the same, and what did not come to rest is reported: a test that starts hot is slower
