@@ -379,11 +379,12 @@ def _with_trials(host: Host, between: summary.Between) -> Host:
         problem, instead = Problem.UNTRIED_WITH_OTHERS, Decision.UNDETERMINED
     else:
         return host
+    why = summary.why(between, (host.name,)).removeprefix(": ")
     decisions = {
         use: instead if use is Use.TRAINING and decision is Decision.READY else decision
         for use, decision in host.decisions.items()
     }
-    return replace(host, decisions=decisions, problems=(*host.problems, (problem, "")))
+    return replace(host, decisions=decisions, problems=(*host.problems, (problem, why)))
 
 
 # ---------------------------------------------------------------------------------------------------------- odd values

@@ -137,35 +137,35 @@ def _named(between: Between) -> Iterator[str]:
     found = between.conclusion
     for host in found.bad_hosts:
         partners = {other for one in between.with_host(host) if one.outcome is Outcome.BAD for other in one.hosts} - {host}
-        yield f"{host} fails with each of the {len(partners)} hosts that it was tried with{_why(between, (host,))}"
+        yield f"{host} fails with each of the {len(partners)} hosts that it was tried with{why(between, (host,))}"
     for host in found.unsteady_hosts:
-        yield f"{host} fails now and then, with hosts that fail with nobody else{_why(between, (host,))}"
+        yield f"{host} fails now and then, with hosts that fail with nobody else{why(between, (host,))}"
     for one, other in found.bad_links:
-        yield f"the link between {one} and {other} fails, both are sound with others{_why(between, (one, other))}"
+        yield f"the link between {one} and {other} fails, both are sound with others{why(between, (one, other))}"
     if found.divided:
         sizes = " and ".join(f"{len(part)} ({_some(part, 3)})" for part in found.divided)
         yield f"the network is divided: hosts work within each part, and no pair works between the parts of {sizes}"
     for group in found.bad_groups:
-        yield f"{len(group)} hosts fail together, and none of their parts does ({_some(group)}){_why(between, group)}"
+        yield f"{len(group)} hosts fail together, and none of their parts does ({_some(group)}){why(between, group)}"
 
 
 def _unknown(between: Between) -> Iterator[str]:
     found = between.conclusion
     for one, other in found.unresolved_pairs:
-        yield f"{one} with {other} failed, and neither host nor link could be told{_why(between, (one, other))}"
+        yield f"{one} with {other} failed, and neither host nor link could be told{why(between, (one, other))}"
     for one, other in found.unsteady_links:
-        yield f"{one} with {other} failed now and then, and was right three times{_why(between, (one, other))}"
+        yield f"{one} with {other} failed now and then, and was right three times{why(between, (one, other))}"
     for part in found.unconnected:
         yield f"{len(part)} hosts could not be tried with the others: {_some(part)}"
     silent = _without_answer(between)
     for pair in silent[:_MOST_PAIRS]:
-        yield f"{pair[0]} with {pair[1]} is unknown{_why(between, pair)}"
+        yield f"{pair[0]} with {pair[1]} is unknown{why(between, pair)}"
     if len(silent) > _MOST_PAIRS:
         yield f"{len(silent) - _MOST_PAIRS} more pairs that were tried are unknown"
     for host in found.unknown_hosts:
-        yield f"{host} is unknown{_why(between, (host,)) or ': it was not tried'}"
+        yield f"{host} is unknown{why(between, (host,)) or ': it was not tried'}"
     for group in found.unknown_groups:
-        yield f"{len(group)} hosts together are unknown{_why(between, group)}"
+        yield f"{len(group)} hosts together are unknown{why(between, group)}"
     if not between.finished:
         yield "the trials did not come to their end: the same command goes on with them"
 
@@ -185,8 +185,8 @@ def _some(hosts: Sequence[str], most: int = 6) -> str:
     return ", ".join(hosts[:most]) + (", ..." if len(hosts) > most else "")
 
 
-def _why(between: Between, hosts: Sequence[str]) -> str:
-    """Return the reason most often given in trials of just these hosts, or of one host with others."""
+def why(between: Between, hosts: Sequence[str]) -> str:
+    """Return `: ` and the reason most often given in trials of just these hosts, or of one with others; else nothing."""
     wanted = set(hosts)
     reasons: Counter[str] = Counter()
     for one in between.trials:
