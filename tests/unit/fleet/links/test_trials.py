@@ -77,7 +77,7 @@ class Task:
 @pytest.fixture(autouse=True)
 def played(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the played assessments say is read by a reader of their own."""
-    monkeypatch.setattr(trials.assessments, "from_json", lambda document, place: document)
+    monkeypatch.setattr("readiness.documents.assessment.from_json", lambda document, place: document)
 
     def read(document: dict[str, list[str]], hosts: Sequence[str]) -> TrialEvidence:
         assert sorted(hosts) == document["hosts"]
