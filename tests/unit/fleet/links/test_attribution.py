@@ -111,7 +111,7 @@ def test_what_is_planted_is_named_and_nobody_else(make: Callable[[tuple[str, ...
         assert {frozenset(link) for link in found.bad_links} == faults.links, (seed, count)
         parts = {frozenset(part) for part in found.divided}
         assert parts == ({frozenset(faults.side), frozenset({*names(count)} - faults.side)} if faults.side else set())
-        assert not (found.unsteady_hosts or found.unknown_hosts or found.unresolved_pairs or found.bad_groups)
+        assert not {*found.unsteady_hosts, *found.unknown_hosts, *found.unresolved_pairs, *found.bad_groups}
         assert rounds <= most_rounds, (seed, count)
 
 
