@@ -1,10 +1,11 @@
 """Seconds and memory of all parts of a fleet, by its size; merging against `json.loads` of the same files.
 
 Run by hand: `python -m benchmarks fleet [HOSTS ...]`. Made-up hosts of eight accelerators with two hundred figures each, one
-in a hundred files broken. Seconds of the clock with all processes; memory is the largest of the processes that were waited
-for. `runs` is the coordinator of `fleet run` with an engine that answers at once, each host's file written and forced to
-disk; `links` all decisions of `fleet links` with one host in a thousand bad, and how many rounds and trials that takes.
-The last lines say what each part would take for a hundred thousand hosts at the pace of the largest size.
+in a hundred files broken. Seconds of the clock with all processes, and their seconds of the processors, which other work on
+the machine changes less; memory is the largest of the processes that were waited for. `runs` is the coordinator of
+`fleet run` with an engine that answers at once, each host's file written and forced to disk; `links` all decisions of
+`fleet links` with one host in a thousand bad, and how many rounds and trials that takes; both of the processor. The last
+lines say what each part would take for a hundred thousand hosts at the pace of the largest size.
 """
 
 from __future__ import annotations
@@ -56,16 +57,17 @@ def _another(pattern: dict[str, Any], number: int) -> dict[str, Any]:
     return pattern | {"host": pattern["host"] | {"name": f"node-{number}"}, "accelerators": items}
 
 
-def timed(command: Sequence[str]) -> tuple[float, float]:
-    """Run a command; return its seconds and the MiB of its largest process."""
+def timed(command: Sequence[str]) -> tuple[float, float, float]:
+    """Run a command; return its seconds, those of the processors, and the MiB of its largest process."""
     started = time.perf_counter()
     text = (
         "import resource, subprocess, sys; "
         "subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        "found = resource.getrusage(resource.RUSAGE_CHILDREN); print(found.ru_utime + found.ru_stime, found.ru_maxrss)"
     )
     done = subprocess.run([sys.executable, "-c", text, *command], capture_output=True, text=True, check=True)
-    return time.perf_counter() - started, int(done.stdout) / 1024
+    processor_s, memory = done.stdout.split()
+    return time.perf_counter() - started, float(processor_s), int(memory) / 1024
 
 
 def parsed(folder: Path) -> float:
@@ -108,12 +110,12 @@ class _AtOnceTask:
 
 
 def coordinated(folder: Path, count: int) -> float:
-    """Return the seconds in which the coordinator takes in the results of so many hosts."""
+    """Return the seconds of the processor in which the coordinator takes in the results of so many hosts."""
     engine: Any = _AtOnce(count)
-    started = time.perf_counter()
+    started = time.process_time()
     results = coordinator.run(engine, coordinator.Folder(folder, []), [], limit_s=60.0)
     assert sum(result.state == "done" for result in results) == count
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def decided(count: int) -> tuple[float, int, int]:
@@ -124,17 +126,17 @@ def decided(count: int) -> tuple[float, int, int]:
     results: list[attribution.Result] = []
     rounds, seconds = 0, 0.0
     while True:
-        started = time.perf_counter()
+        started = time.process_time()
         trials = attribution.next_round(plan, results)
-        seconds += time.perf_counter() - started
+        seconds += time.process_time() - started
         if not trials:
             break
         rounds += 1
         outcomes = (attribution.Outcome.GOOD, attribution.Outcome.BAD)
         results += [attribution.Result(trial, outcomes[bool(bad & set(trial.hosts))]) for trial in trials]
-    started = time.perf_counter()
+    started = time.process_time()
     assert set(attribution.conclude(plan, results).bad_hosts) == bad
-    return seconds + time.perf_counter() - started, rounds, len(results)
+    return seconds + time.process_time() - started, rounds, len(results)
 
 
 def main() -> None:
@@ -162,21 +164,23 @@ def main() -> None:
             shutil.rmtree(folder)
             runs = coordinated(Path(name, "runs"), size)
             links, rounds, trials = decided(size)
-            steps += [(runs, 0.0), (links, 0.0)]
-            shown = " ".join(f"{seconds:6.1f} s" + " " for seconds, _ in steps)
+            steps += [(runs, runs, 0.0), (links, links, 0.0)]
+            shown = " ".join(f"{seconds:6.1f} s" + " " for seconds, _, _ in steps)
             stored = database.stat().st_size
         print(f"{size:8} {total / 2**20:5.0f} MiB {loads:9.1f} s {shown} {stored / 2**20:5.0f} MiB", flush=True)
-        memories = ", ".join(f"{memory:.0f} MiB" for _, memory in steps if memory)
+        processors = " ".join(f"{seconds:6.1f} s" + " " for _, seconds, _ in steps)
+        memories = ", ".join(f"{memory:.0f} MiB" for _, _, memory in steps if memory)
+        print(f"{'':8} {'of the processors':>21} {processors}")
         print(
             f"{'':8} largest process: {memories}; Parquet {parquet / 2**20:.0f} MiB; between hosts {rounds} rounds, "
             f"{trials} trials", flush=True,
         )  # fmt: skip
-        last = size, [seconds for seconds, _ in steps]
+        last = size, [seconds for _, seconds, _ in steps]
     if last is not None:
         size, seconds = last
         steps_named = zip(("merge", "again", "table", "html", "parquet", "runs", "links"), seconds, strict=True)
         planned = ", ".join(f"{name} {value * _PLANNED / size:.0f} s" for name, value in steps_named)
-        print(f"{_PLANNED} hosts at this pace: {planned}")
+        print(f"{_PLANNED} hosts, seconds of the processors at this pace: {planned}")
     print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
