@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 #: Bad trials with hosts of one part before a host is named, and bad or good ones of a pair before its link is settled.
-PROOFS = 3
+SETTLING_TRIALS = 3
 #: Rounds in which every host is paired: a host that fails in half of its trials is missed once in thirty-two times.
 SCREENING_ROUNDS = 5
 #: Hosts of a group; and the most that one run takes.
@@ -260,7 +260,7 @@ class _State:
             if number in settled[:1] or self._is_given_up(number):
                 continue
             for larger in settled:
-                if larger < number and len(part) * len(self.parts[larger]) < PROOFS:
+                if larger < number and len(part) * len(self.parts[larger]) < SETTLING_TRIALS:
                     yield from (pair for pair in self.between.get((larger, number), []) if self.tries[pair].bad == 1)
         if len(self.plan.hosts) <= self.plan.screening_rounds + 1:
             alone = {part[0] for part in self.parts if len(part) == 1}
@@ -271,11 +271,11 @@ class _State:
         found = [self.tries[pair] for pair in self.between.get((larger, number), [])]
         bad = sum(one.bad > 0 for one in found)
         unknown = sum(one.unknown for one in found if not one.bad)
-        return 0 if unknown >= _MOST_UNKNOWN * (2 if bad else 1) else self._proofs(number, larger) - bad
+        return 0 if unknown >= _MOST_UNKNOWN * (2 if bad else 1) else self._pairs_needed(number, larger) - bad
 
-    def _proofs(self, number: int, larger: int) -> int:
+    def _pairs_needed(self, number: int, larger: int) -> int:
         """Return how many pairs of two parts must be bad before they count as divided."""
-        return min(PROOFS, len(self.parts[number]) * len(self.parts[larger]))
+        return min(SETTLING_TRIALS, len(self.parts[number]) * len(self.parts[larger]))
 
     def _must_lead(self, number: int, settled: Sequence[int]) -> bool:
         """Return whether a host by itself would be named, but has not led a trial that was bad yet."""
@@ -285,7 +285,7 @@ class _State:
         return is_alone and not own.bad and own.unknown < _MOST_UNKNOWN and self._is_divided(number, settled)
 
     def _is_divided(self, number: int, settled: Sequence[int]) -> bool:
-        return all(self._bad_between(number, one) >= self._proofs(number, one) for one in settled if one < number)
+        return all(self._bad_between(number, one) >= self._pairs_needed(number, one) for one in settled if one < number)
 
     def _add_untried(self, made: _Round, number: int, larger: int, turn: int, *, again: bool = False) -> bool:
         """Add a pair of two parts of which nothing is known yet, or any with `again`; the larger part's hosts take turns."""
@@ -319,10 +319,10 @@ class _State:
         load: Counter[str] = Counter()
         for pair in sorted(self._bad_links(), key=sorted):
             tries = self.tries[pair]
-            if max(load[host] for host in pair) >= PROOFS:
+            if max(load[host] for host in pair) >= SETTLING_TRIALS:
                 continue
             load.update(pair)
-            if tries.bad < PROOFS and tries.good < PROOFS and tries.unknown < _MOST_UNKNOWN:
+            if tries.bad < SETTLING_TRIALS and tries.good < SETTLING_TRIALS and tries.unknown < _MOST_UNKNOWN:
                 yield pair
 
     def _unsteady_hosts(self) -> frozenset[str]:
@@ -337,7 +337,7 @@ class _State:
             exclusive = [other for other in others if of_host[other] == {host}]
             tries = [self.tries[frozenset((host, other))] for other in exclusive]
             again, mixed = sum(one.bad > 1 for one in tries), any(one.good for one in tries)
-            if len(others) >= PROOFS and len(exclusive) == len(others) and again > 1 and mixed:
+            if len(others) >= SETTLING_TRIALS and len(exclusive) == len(others) and again > 1 and mixed:
                 found.add(host)
         return frozenset(found)
 
@@ -440,9 +440,9 @@ class _State:
             tries = self.tries[pair]
             if pair & unsteady:
                 continue
-            if tries.bad >= PROOFS and tries.good < tries.bad:
+            if tries.bad >= SETTLING_TRIALS and tries.good < tries.bad:
                 links.append(_sorted(pair))
-            elif tries.good >= PROOFS:
+            elif tries.good >= SETTLING_TRIALS:
                 now_and_then.append(_sorted(pair))
             else:
                 open_pairs.append(_sorted(pair))

@@ -34,7 +34,7 @@ class _Running:
     content: bytes | None = None
     output: str = ""
     late: bool = False
-    heard: float = field(default=0.0)
+    last_event: float = field(default=0.0)
 
 
 def arguments_of(trial: attribution.Trial, options: Sequence[str], reach: str) -> list[str]:
@@ -99,7 +99,7 @@ def _make(
                 one = rest.pop(0)
                 now = clock()
                 task = start(one.trial.hosts[0], arguments_of(one.trial, options, reach), limit_s)
-                running.append((one.round, _Running(one.trial, task, now, _now(), now + limit_s + GRACE_S, heard=now)))
+                running.append((one.round, _Running(one.trial, task, now, _now(), now + limit_s + GRACE_S, last_event=now)))
             for entry in list(running):
                 number, current = entry
                 evidence = _looked_at(current, clock())
@@ -119,7 +119,7 @@ def _looked_at(current: _Running, now: float) -> TrialEvidence | None:
     hosts = current.trial.hosts
     try:
         for event in current.task.events():
-            current.heard = now
+            current.last_event = now
             match event:
                 case ("output", str(line)):
                     current.output = line
@@ -133,7 +133,7 @@ def _looked_at(current: _Running, now: float) -> TrialEvidence | None:
         return _not_tried(hosts, f"{hosts[0]}: {problem}")
     if now > current.deadline:
         current.task.cancel()
-        return _not_tried(hosts, f"nothing was heard of {hosts[0]} for {now - current.heard:.0f} s, and its time was up")
+        return _not_tried(hosts, f"nothing was heard of {hosts[0]} for {now - current.last_event:.0f} s, and its time was up")
     return None
 
 
