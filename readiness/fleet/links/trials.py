@@ -133,7 +133,8 @@ def _looked_at(current: _Running, now: float) -> TrialEvidence | None:
         return _not_tried(hosts, f"{hosts[0]}: {problem}")
     if now > current.deadline:
         current.task.cancel()
-        return _not_tried(hosts, f"nothing was heard of {hosts[0]} for {now - current.last_event:.0f} s, and its time was up")
+        silent_s = now - current.last_event
+        return _not_tried(hosts, f"nothing was heard of {hosts[0]} for {silent_s:.0f} s, and its time was up")
     return None
 
 
