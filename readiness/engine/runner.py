@@ -37,6 +37,8 @@ from readiness.profile import loader
 CLOSING_S = 3.0
 #: What torch imports by itself at the first optimizer, deterministic algorithm or meta tensor: a second of each worker's.
 _SOON_IMPORTED = ("torch._dynamo",)
+#: What each worker with a simulated chip would do anew. Workers on other devices must not have such a device beside theirs.
+_SIMULATED_KERNELS = ("readiness.simulator.registered",)
 #: How far apart signals to several processes of one run may come.
 _SIGNALS_SPREAD_S = 1.0
 
@@ -111,7 +113,7 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
         taken = {key for key, evidence in journal.evidence.items() if evidence.earlier is not None}
         jobs = _plan(request, chosen, taken, request.within_s)
         if all(accelerators.stack(facts.stack).host_backed for facts in chosen):
-            prepare(pool)
+            prepare(pool, simulated=all(facts.stack == "sim" for facts in chosen))
         loop = _Run(request, journal, observer, pool, jobs, known(jobs, journal), began, stop)
         observer.planned(chosen, jobs, loop.evidence)
         loop.run()
@@ -131,9 +133,12 @@ def _plan(
     )  # fmt: skip
 
 
-def prepare(pool: WorkerPool) -> None:
-    """Preload the imports that most workers need, unless they could touch a driver before a fork."""
-    pool.preload(_SOON_IMPORTED)
+def prepare(pool: WorkerPool, *, simulated: bool = False) -> None:
+    """Preload the imports that most workers need, unless they could touch a driver before a fork.
+
+    `simulated` says that all their devices are simulated chips.
+    """
+    pool.preload([*_SOON_IMPORTED, *(_SIMULATED_KERNELS if simulated else ())])
 
 
 class _Run(Scheduler[Job]):

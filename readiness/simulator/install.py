@@ -58,7 +58,7 @@ def install(chip: Chip, number: int, seed: int = 0) -> SimulatedDevice:
     _current.device = device
     torch_module.use(device)
     if not _kept:
-        _register()
+        register()
     interpreter = _kept[0]
     assert isinstance(interpreter, Interpreter)
     interpreter.take_lists_whole((lambda name: any(device.faults_of(name))) if device.faults else None)
@@ -68,18 +68,22 @@ def install(chip: Chip, number: int, seed: int = 0) -> SimulatedDevice:
 
 def installed() -> SimulatedDevice | None:
     """Return the simulated device of this process, or None."""
-    return _current.device if _kept else None
+    return getattr(_current, "device", None) if _kept else None
 
 
-def _register() -> None:
+def register() -> None:
+    """Register device type and kernels, for whichever chip is installed in this process or in one that is forked from it.
+
+    Raises UnavailableError.
+    """
     from torch.utils import backend_registration
 
-    register = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
-    if register is None:
+    set_up = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
+    if set_up is None:
         raise UnavailableError(f"torch {torch.__version__} cannot take a device written in Python; 2.9 and later can")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kernels of collectives replace those that torch has for such devices
-        register(KIND, backend_module=torch_module.make())
+        set_up(KIND, backend_module=torch_module.make())
         interpreter = Interpreter(_current)
         interpreter.register()
         _kept.append(interpreter)

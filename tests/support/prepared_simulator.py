@@ -1,17 +1,19 @@
-"""Importing this takes the seconds that each process with a simulated chip would take: torch, and its database of operators.
+"""Importing this takes the seconds that each process with a simulated chip would take: torch, its operators, a chip's kernels.
 
-For a process that is forked from and does nothing else. The checklist is discovered in it as well.
+For a process that is forked from and does nothing else; what is forked from it installs the chip that it wants. The
+checklist is discovered in it as well.
 """
 
 from __future__ import annotations
 
 import gc
 
-import readiness.simulator.install  # noqa: F401 - what is forked from here installs a chip
 from readiness.probes.operators import opinfo
+from readiness.simulator import install
 from tests.support import checks
 
 opinfo.load()
 checks()
+install.register()
 gc.collect()
 gc.freeze()
