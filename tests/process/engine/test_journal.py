@@ -32,11 +32,17 @@ REQUEST = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def digest() -> str:
+    """Of the profile that the run was asked for."""
+    return profiles.load("smoke", checks()).sha256
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, digest: str) -> Path:
     """A run that was begun: what was asked, one accelerator, one piece of evidence."""
     with Journal(tmp_path / "run") as journal:
-        journal.save_request(REQUEST | {"sha256": profiles.load("smoke", checks()).sha256})
+        journal.save_request(REQUEST | {"sha256": digest})
         journal.open()
         journal.begin_session()
         journal.found((cpu().facts,), {}, 0.5)
