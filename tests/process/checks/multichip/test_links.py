@@ -77,7 +77,8 @@ def spoil(name: str, rank: int, when: Callable[[int, torch.Tensor], object], mon
 @pytest.mark.parametrize(("seed", "number"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)])
 def test_healthy_ranks_are_right_and_uninterrupted(seed: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, usual in ALL_PRODUCTS.items():
-        monkeypatch.setattr(stragglers, name, usual)
+        if name == "REPETITIONS" or number <= 3:  # among more ranks the large sums take most of the time
+            monkeypatch.setattr(stragglers, name, usual)
     evidence = checked(chips(number, seed))
     where = {"ranks": str(max(number, 2)), "chips": "several" if number > 1 else "one", "world": "all"}
     assert value(evidence, "completed", **where) == 1
@@ -222,6 +223,7 @@ def test_a_link_that_goes_and_comes_back_is_counted(name: str, monkeypatch: pyte
 
 @pytest.mark.parametrize("number", [2, 4])
 def test_a_rank_that_computes_slowly_is_named(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stragglers, "FURTHER", 0)  # a hundred times as slow: no host's business explains that
     delay(("mm",), 1, lambda _: 0.05, monkeypatch)
     evidence = checked(chips(number), **FEW_SUMS)
     assert value(evidence, "straggler_share", load="alone") < 0.3
