@@ -172,11 +172,11 @@ KNOWN = (
     ),
     KnownDefect(
         frozenset({"polygamma", "special.polygamma"}), "gives a finite number at whole numbers below 1, which are poles", "",
-        "2.13.0", dtypes=_WHOLE, everywhere=True,
+        "2.13.0", where=("", FEW), dtypes=_WHOLE, everywhere=True,
     ),
     KnownDefect(
         frozenset({"masked.logsumexp"}), "cuts off what is a whole number but for its rounding, in whole numbers", "",
-        "2.13.0", dtypes=_WHOLE, everywhere=True,
+        "2.13.0", where=("", FEW), dtypes=_WHOLE, everywhere=True,
     ),
     KnownDefect(
         frozenset({"renorm"}), "gives gradients of NaN for complex numbers and the largest of them as norm", "", "2.13.0",
