@@ -14,7 +14,8 @@ import torch
 
 from readiness import check_registry
 from readiness.accelerators.rated_figures import Rated
-from readiness.datamodel import Status
+from readiness.datamodel import Status, Use
+from readiness.engine import plan
 from readiness.errors import UsageError
 from readiness.probes.throughput import (
     allocator,
@@ -27,9 +28,10 @@ from readiness.probes.throughput import (
 )
 from readiness.probes.throughput.rate_baselines import Beside
 from readiness.probes.throughput.timing import Timing
+from readiness.profile import loader
 from readiness.tracing import workload_schema
 from readiness.tracing.workload_schema import Call, Spec
-from tests.support import cpu, run_check, value, values
+from tests.support import build, cpu, run_check, value, values
 
 
 @pytest.fixture
@@ -407,3 +409,11 @@ def test_a_format_that_is_none_is_refused_before_the_run() -> None:
     vet({"formats": ["tfloat32", "float8_block_scaled"]})
     with pytest.raises(UsageError, match="float9"):
         vet({"formats": ["float9"]})
+
+
+def test_general_times_nothing_on_the_cpu_which_nobody_has_rated() -> None:
+    checks = check_registry.shipped()
+    profile = loader.load("general", checks)
+    for stack, some in (("cpu", False), ("cuda", True)):
+        jobs = plan.plan(profile, list(Use), [build.facts(stack=stack, id=f"{stack}:0", kind=stack)], checks)
+        assert any(job.check.family == "throughput" for job in jobs) is some
