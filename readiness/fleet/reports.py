@@ -68,7 +68,7 @@ def _lines(fleet: Fleet, paint: Paint, width: int, most: int | None) -> Iterator
     if fleet.uniform_groups:
         largest = fleet.uniform_groups[0]
         yield from wrap(
-            f"The largest group of ready hosts that are alike: {len(largest.hosts)} hosts ({clean(largest.what, 300)})",
+            f"The largest group of ready hosts that are alike: {_hosts_text(len(largest.hosts))} ({clean(largest.what, 300)})",
             width, first="  ", rest="    ",
         )  # fmt: skip
     poor = [host for host in fleet.hosts if host.worst is not Decision.READY or host.problems]

@@ -197,15 +197,15 @@ def why(between: Between, hosts: Sequence[str]) -> str:
 
 
 def in_short(between: Between) -> str:
-    """`of 6 pairs of 4 hosts 5 are good, 1 is bad, 0 are unknown, in 5 rounds`."""
+    """`of 6 pairs of 4 hosts, 5 good, 1 bad, 0 unknown; 5 rounds (every host with another 3, a bad link once more 2)`."""
     count = len(between.hosts)
     text = (
-        f"of {between.pairs} pairs of {count} hosts, {between.pairs_good} good, {between.pairs_bad} bad, "
+        f"of {between.pairs} pair{'s' if between.pairs != 1 else ''} of {count} hosts, {between.pairs_good} good, {between.pairs_bad} bad, "
         f"{between.pairs_untried} unknown"
     )
     never = between.pairs_untried - between.pairs_unknown
     if never:
         text += f" ({never} of these not tried: in {len(between.rounds)} rounds every host meets some others)"
     made = Counter(purpose for one in between.rounds for purpose in one.purposes)
-    listed = ", ".join(f"{number} {purpose.value}" for purpose, number in made.items())
-    return f"{text}; {len(between.rounds)} round{'s' if len(between.rounds) != 1 else ''}: {listed}"
+    listed = ", ".join(f"{purpose.value} {number}" for purpose, number in made.items())
+    return f"{text}; {len(between.rounds)} round{'s' if len(between.rounds) != 1 else ''} ({listed})"

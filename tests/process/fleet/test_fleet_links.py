@@ -139,7 +139,7 @@ def test_hosts_that_cannot_be_reached_are_unknown_and_stay_in_the_denominator(tm
     assert "other hosts or options were tried before" in other.stderr
     anew = readiness(*arguments, "--again", "-q", state=tmp_path)
     assert anew.returncode == Exit.UNDETERMINED
-    assert anew.stdout.startswith("of 1 pairs of 2 hosts, 0 good, 0 bad, 1 unknown")
+    assert anew.stdout.startswith("of 1 pair of 2 hosts, 0 good, 0 bad, 1 unknown")
 
 
 @pytest.mark.parametrize(
