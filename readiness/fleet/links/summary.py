@@ -199,8 +199,9 @@ def why(between: Between, hosts: Sequence[str]) -> str:
 def in_short(between: Between) -> str:
     """`of 6 pairs of 4 hosts, 5 good, 1 bad, 0 unknown; 5 rounds (every host with another 3, a bad link once more 2)`."""
     count = len(between.hosts)
+    plural = "s" if between.pairs != 1 else ""
     text = (
-        f"of {between.pairs} pair{'s' if between.pairs != 1 else ''} of {count} hosts, {between.pairs_good} good, {between.pairs_bad} bad, "
+        f"of {between.pairs} pair{plural} of {count} hosts, {between.pairs_good} good, {between.pairs_bad} bad, "
         f"{between.pairs_untried} unknown"
     )
     never = between.pairs_untried - between.pairs_unknown
