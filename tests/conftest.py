@@ -45,6 +45,7 @@ _BYTECODE = pytest.StashKey[bool]()
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile readiness and tests once, also where interpreters are told to keep nothing compiled: hundreds import it."""
     session.config.stash[_BYTECODE] = sys.dont_write_bytecode
+    gc.disable()  # until all tests are collected: nearly all that is made until then stays
     if sys.dont_write_bytecode:
         sys.dont_write_bytecode = False  # until all tests are collected: pytest keeps what it makes of their assertions
         if not hasattr(session.config, "workerinput"):
@@ -86,3 +87,4 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     sys.dont_write_bytecode = session.config.stash[_BYTECODE]
     gc.collect()
     gc.freeze()
+    gc.enable()
