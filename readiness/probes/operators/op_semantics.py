@@ -285,7 +285,7 @@ CORE = frozenset({
     "stack", "to", "transpose", "unbind", "unsqueeze", "view", "zeros_like",
     # initialisation and shuffling
     "dropout.statistics", "multinomial.statistics", "multinomial.vocabulary", "normal.in_place", "normal.statistics",
-    "randint.statistics", "randperm", "uniform", "uniform.statistics",
+    "randperm", "uniform",
     # beyond the database: lists of tensors, and what else optimizers, losses and experts do
     "_foreach_add", "_foreach_addcdiv", "_foreach_addcmul", "_foreach_copy", "_foreach_div", "_foreach_lerp",
     "_foreach_mul", "_foreach_neg", "_foreach_norm", "_foreach_reciprocal", "_foreach_sqrt", "_foreach_sub",
