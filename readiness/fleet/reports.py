@@ -67,9 +67,9 @@ def _lines(fleet: Fleet, paint: Paint, width: int, most: int | None) -> Iterator
         yield from wrap(f"{use.value}: {counts(fleet, use)}", width, first="  ", rest="    ")
     if fleet.uniform_groups:
         largest = fleet.uniform_groups[0]
-        alike = _hosts_text(len(largest.hosts))
+        number = _hosts_text(len(largest.hosts))
         yield from wrap(
-            f"The largest group of ready hosts that are alike: {alike} ({clean(largest.what, 300)})",
+            f"The largest group of ready hosts that are alike: {number} ({clean(largest.what, 300)})",
             width, first="  ", rest="    ",
         )  # fmt: skip
     poor = [host for host in fleet.hosts if host.worst is not Decision.READY or host.problems]
