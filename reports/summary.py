@@ -1,4 +1,4 @@
-"""Summary of a run at a terminal: verdicts, first causes and further commands, in at most 18 lines."""
+"""Summary of a run at a terminal: verdicts, first causes and further commands, in at most 15 lines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from readiness import rendering
 from readiness.datamodel import Assessment, Diagnosis, Level, Use
 from readiness.rendering import DeviceGroup, Kind, Paint, SharedFinding, diagnosis
 
-MOST_LINES = 18
+MOST_LINES = 15
 _MOST_NOTES = 3
 _MOST_WHOLE = 2
-#: Before verdicts get a line for each use, the first causes have so much room, each of them so many lines.
-_FOR_CAUSES, _FOR_ONE = 8, 4
+#: Before verdicts get a line for each use, three causes have room, and how many more there are.
+_FOR_CAUSES = 7
 _COLUMN = 9
 #: In front of a title, which says what should hold.
 _LABELS = {Kind.BLOCKER: ("not met", "bad"), Kind.UNKNOWN: ("unknown", "open"), Kind.LIMIT: ("limit", "bold")}
@@ -45,7 +45,7 @@ def render(
     tail = [f"{paint(f'{label:{_COLUMN}}', 'dim')}{text}" for label, text in _hints(hints or {}, causes)]
     notes = list(_notes(assessment, paint, width))
     left = MOST_LINES - len(notes) - len(tail) - 2  # two empty lines
-    verdicts = _verdicts(groups, width, left - _wanted(causes, width))
+    verdicts = _verdicts(groups, width, left - min(2 * len(causes), _FOR_CAUSES))
     head = [*notes, *(rendering.paint_decisions(line, paint) for line in verdicts)]
     blocks = [head, list(_lines(causes, left - len(verdicts), paint, width)), tail]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks if block) + "\n"
@@ -175,8 +175,8 @@ def _unknown(group: DeviceGroup, several: bool) -> Iterator[tuple[_Cause, Level]
 def _lines(causes: Sequence[_Cause], room: int, paint: Paint, width: int) -> Iterator[str]:
     """Yield two lines for each cause as far as they fit, more where there is room, and the number of the rest."""
     shown = causes if 2 * len(causes) <= room else causes[: max(room - 1, 0) // 2]
-    if len(causes) > len(shown) > 1 and len(_block(causes[0], width)) > 2:
-        shown = shown[:-1]  # the first cause whole rather than one more in part
+    if len(causes) > len(shown) > 1 and causes[0].label and len(_block(causes[0], width)) > 2:
+        shown = shown[:-1]  # the first sentence whole, with what to do, rather than one more in part
     spare = room - 2 * len(shown) - (len(shown) < len(causes))
     for cause in shown:
         label, style = _LABELS[cause.kind]
@@ -192,12 +192,6 @@ def _lines(causes: Sequence[_Cause], room: int, paint: Paint, width: int) -> Ite
     if parts:
         total = f"{left.total()} more: " if len(parts) > 1 else ""
         yield rendering.cut(f"{' ' * _COLUMN}and {total}{', '.join(parts)}{'' if total else ' more'}", width)
-
-
-def _wanted(causes: Sequence[_Cause], width: int) -> int:
-    """Return the lines that the first causes would take whole, within bounds, with one for how many more there are."""
-    lines = sum(min(len(_block(cause, width)), _FOR_ONE) for cause in causes[:3]) + (len(causes) > 3)
-    return min(lines, _FOR_CAUSES)
 
 
 def _block(cause: _Cause, width: int) -> list[str]:
