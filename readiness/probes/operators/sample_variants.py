@@ -54,10 +54,10 @@ def further(entry: Entry, dtype: torch.dtype, drawn: Sequence[Sample], tried: Sa
     if (image := _channels_last(entry, drawn)) is not None:
         yield image
     if entry.core:
-        yield from _circumstances(entry, tried)
+        yield from _circumstances(entry, tried, leniency)
 
 
-def _circumstances(entry: Entry, sample: Sample) -> Iterator[Sample]:
+def _circumstances(entry: Entry, sample: Sample, leniency: float) -> Iterator[Sample]:
     yield from _subsets(sample)
     if any(tensor.requires_grad for tensor in sample.tensors()):
         yield replace(sample, label="with an expanded incoming gradient", incoming=Incoming.EXPANDED)
@@ -65,7 +65,8 @@ def _circumstances(entry: Entry, sample: Sample) -> Iterator[Sample]:
     if not entry.within(op_semantics.RANDOM | op_semantics.UNSPECIFIED):
         yield replace(sample, label="in deterministic mode", deterministic=True)
         if not entry.within(op_semantics.RETURNS_INDICES | op_semantics.SPREADS) and any(map(_expandable, sample.arguments)):
-            yield replace(sample, label="on expanded inputs", through=_on_expanded)
+            # As few values as those samples have: of gradients too little would remain to be compared.
+            yield without_gradients(replace(sample, label="on expanded inputs", through=_on_expanded, leniency=leniency))
     if entry.info.supports_out:
         yield without_gradients(replace(sample, label=INTO_STRIDED_MEMORY, through=into_strided_memory))
     if (in_place := entry.info.inplace_variant) is not None and not entry.within(op_semantics.RANDOM):
