@@ -13,9 +13,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from pytest_rerunfailures import StatusDB
 
 from tests.support import postponed_parsers
 from tests.support.paths import ROOT
@@ -56,6 +58,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 #: Tests of processes, clocks and speeds of this machine: of these a host that stops a process for seconds may spoil one.
 #: It is tried once more, and the summary names it (RERUN). What tests/unit tests depends on no host: it must pass at once.
 TRIED_AGAIN = (ROOT / "tests/process", ROOT / "tests/system")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """What is tried again is counted in each process for itself, not over a connection to the first one.
+
+    Tests cut the connections of processes that they forked, and this one would be among them. Without it a process that dies
+    with its test is not replaced, which then counts as the failure that it is.
+    """
+    if hasattr(config, "workerinput"):
+        kept: Any = config  # an attribute that pytest does not declare
+        kept.failures_db.sock.close()
+        kept.failures_db = StatusDB()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

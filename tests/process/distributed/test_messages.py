@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - connecting asks for it, and another user may not read where Python lies
 import os
 import selectors
 import socket
