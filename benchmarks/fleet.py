@@ -1,15 +1,17 @@
 """Seconds and memory of all parts of a fleet, by its size; merging against `json.loads` of the same files.
 
-Run by hand: `python -m benchmarks fleet [HOSTS ...]`. Made-up hosts of eight accelerators with two hundred figures each, one
-in a hundred files broken. Seconds of the clock with all processes, and their seconds of the processors, which other work on
-the machine changes less; memory is the largest of the processes that were waited for. `runs` is the coordinator of
-`fleet run` with an engine that answers at once, each host's file written and forced to disk; `links` all decisions of
-`fleet links` with one host in a thousand bad, and how many rounds and trials that takes; both of the processor. The last
-lines say what each part would take for a hundred thousand hosts at the pace of the largest size.
+Run by hand: `python benchmarks/fleet.py [HOSTS ...]`. Made-up hosts of eight accelerators with two hundred figures each; of
+a hundred files one is cut off, one there twice, one of an old form, and what is merged is counted. Seconds of the clock
+with all processes, and their seconds of the processors, which other work on the machine changes less; memory is the largest
+of the processes that were waited for. `runs` is the coordinator of `fleet run` with an engine that answers at once, each
+host's file written and forced to disk; `links` all decisions of `fleet links` with one host in a thousand bad, and how many
+rounds and trials that takes; both of the processor. The last lines say what each part would take for a hundred thousand
+hosts at the pace of the largest size.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import shutil
@@ -23,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from readiness.fleet import coordinator
+from readiness.fleet import coordinator, store
 from readiness.fleet.links import attribution
 from tests.support import fleets
 
@@ -32,7 +34,7 @@ _PLANNED = 100_000
 
 
 def made(folder: Path, count: int) -> int:
-    """Write a file for each host; one in a hundred is cut off. Return their bytes."""
+    """Write a file for each host; of a hundred one is cut off, one there twice, one of an old form. Return their bytes."""
 
     def hosts() -> Iterator[dict[str, Any]]:
         pattern = fleets.host("node-0", 1)
@@ -42,8 +44,10 @@ def made(folder: Path, count: int) -> int:
 
     fleets.write(folder, hosts())
     for number in range(0, count, 100):
-        file = folder / f"node-{number}.json"
-        file.write_text(file.read_text()[:-100])
+        cut, twice, old = (folder / f"node-{number + place}.json" for place in range(3))
+        cut.write_text(cut.read_text()[:-100])
+        (folder / f"copy-{number}.json").write_text(twice.read_text())
+        old.write_text(json.dumps(json.loads(old.read_text()) | {"schema": "readiness.host/0"}))
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
@@ -109,6 +113,13 @@ class _AtOnceTask:
         """Nothing runs."""
 
 
+def counted(database: Path) -> tuple[int, int]:
+    """Return how many files and how many runs a database has."""
+    with contextlib.closing(store.open_store(database, create=False)) as connection:
+        found = (connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("file", "run"))
+        return next(found), next(found)
+
+
 def coordinated(folder: Path, count: int) -> float:
     """Return the seconds of the processor in which the coordinator takes in the results of so many hosts."""
     engine: Any = _AtOnce(count)
@@ -161,6 +172,7 @@ def main() -> None:
                 timed([*own, "report", str(database), "-f", f"parquet={name}/fleet.parquet", "-q"]),
             ]
             parquet = Path(name, "fleet.parquet").stat().st_size
+            assert counted(database) == (size // 100 * 101, size - 2 * (size // 100)), "files and runs that were merged"
             shutil.rmtree(folder)
             runs = coordinated(Path(name, "runs"), size)
             links, rounds, trials = decided(size)

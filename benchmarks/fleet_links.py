@@ -1,6 +1,6 @@
 """Hosts on one machine, by network namespaces, with links that lose, delay or throttle: does `fleet links` name them?
 
-Run by hand, as root: `python -m benchmarks fleet_links [SCENARIO ...]`. Each host is a namespace with a TAP device of its
+Run by hand, as root: `python benchmarks/fleet_links.py [SCENARIO ...]`. Each host is a namespace with a TAP device of its
 own; a process of this script carries frames between them as a switch does, and spoils those of one link or one host. The
 hosts share this machine's cores, so that one trial is made at a time. A line for each scenario: what was planted, what was
 named, rounds and seconds; the exit code is 1 where something else was named.

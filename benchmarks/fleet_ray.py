@@ -1,6 +1,6 @@
 """`readiness fleet run` on four nodes of a local Ray cluster: one is killed, hangs or joins late, or the command is killed.
 
-Run by hand (extra `fleet`): `python -m benchmarks fleet_ray [SCENARIO ...]`: plain, kill, hang, late, driver. Three short
+Run by hand (extra `fleet`): `python benchmarks/fleet_ray.py [SCENARIO ...]`: plain, kill, hang, late, driver. Three short
 checks on the CPU of each node. A line for each scenario: who is done, who failed and why, seconds; the exit code is 1
 where a node is not accounted for as it must be.
 """

@@ -30,6 +30,9 @@ _ON_IMAGES = ("nn.functional.", "native_batch_norm", "_native_batch_norm", "_bat
               "_upsample", "grid_sampler_2d", "sigmoid", "tanh", "cat")
 #: Samples of few elements lose more digits by chance (16 bits have none to lose); an argument ignored is far beyond this.
 _LENIENCY = {False: 32.0, True: 4.0}
+#: How large what cancels in a gradient was is told by those of the other inputs, which are not asked for here; with them it
+#: was compared before.
+_LENIENCY_ALONE = 4.0
 
 
 def further(entry: Entry, dtype: torch.dtype, drawn: Sequence[Sample], tried: Sample) -> Iterator[Sample]:
@@ -138,7 +141,8 @@ def _subsets(sample: Sample) -> Iterator[Sample]:
         for chosen in combinations(range(len(inputs)), size):
             part = _mapped(sample, partial(_requiring, {id(inputs[position]) for position in chosen}))
             numbers = " and ".join(str(position) for position in chosen)
-            yield replace(part, label=f"where only tensor {numbers} of {len(inputs)} requires a gradient")
+            label = f"where only tensor {numbers} of {len(inputs)} requires a gradient"
+            yield replace(part, label=label, leniency=sample.leniency * _LENIENCY_ALONE)
 
 
 def _requiring(wanted: set[int], tensor: torch.Tensor) -> torch.Tensor:
