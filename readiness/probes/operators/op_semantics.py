@@ -101,8 +101,8 @@ CANCELS_NEAR_ZERO = frozenset({"sinc"})
 #: Have a gradient that is no limit of their differences, by definition: the gradient of a step, or of what is written twice
 #: to one place. Not held against difference quotients.
 NO_QUOTIENTS = frozenset({
-    "as_strided_scatter", "nextafter", "nn.functional.max_unpool1d", "nn.functional.max_unpool2d",
-    "nn.functional.max_unpool3d", "round",
+    "as_strided_scatter", "div.floor_rounding", "div.trunc_rounding", "floor_divide", "nextafter",
+    "nn.functional.max_unpool1d", "nn.functional.max_unpool2d", "nn.functional.max_unpool3d", "round",
 })  # fmt: skip
 
 #: Subtract the mean and divide by the spread. Of two values that makes 1 and -1 whatever they are: moving them by a rounding
