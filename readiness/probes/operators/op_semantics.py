@@ -177,6 +177,7 @@ ILL_CONDITIONED = {
     "_upsample_bilinear2d_aa": 4.0,
     "corrcoef": 8.0,                         # of two columns it is exactly 1, and its gradient all cancellation
     "cov": 8.0,                              # gradients of its weights, in bfloat16: what is left of differences
+    "erfinv": 4.0,                           # its gradient is made of the rounded result: by e to the square of that
     "grid_sampler_2d": 64.0,                 # half a rounding of the grid reaches another cell
     "grid_sampler_3d": 64.0,
     "histc": 64.0,                           # a value on the edge of a bin falls to either side
