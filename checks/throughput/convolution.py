@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from readiness import Accelerator, Action, Better, Measure, Yield, check
+from readiness.probes.throughput import product_measures
 
 _REMEDY = "The rows give each shape's rate: update the stack, try memory in channels-last order, or report it to the vendor."
 
@@ -32,13 +33,7 @@ _REMEDY = "The rows give each shape's rate: update the stack, try memory in chan
             remedy=_REMEDY,
             action=Action.CONTACT_VENDOR,
         ),
-        "best_tflops": Measure(
-            "TFLOP/s", better=Better.HIGHER,
-            meaning="The same over the sum of their shortest times.",
-            why="What lies between median and best is lost to something that comes and goes.",
-            remedy="Look for what else uses the device or the host.",
-            action=Action.CHECK_CONFIG,
-        ),
+        "best_tflops": product_measures.BEST_TFLOPS,
         "gbps": Measure(
             "GB/s", better=Better.HIGHER,
             meaning="Bytes that these calls read at least over the sum of their median times.",
@@ -54,17 +49,7 @@ _REMEDY = "The rows give each shape's rate: update the stack, try memory in chan
             remedy=_REMEDY,
             action=Action.CONTACT_VENDOR,
         ),
-        "share_of_host": Measure(
-            "1", better=Better.HIGHER,
-            meaning=(
-                "Time on the host over that on a device of the host's memory, in turns; nothing on a busy host, nor on "
-                "devices of their own silicon."
-            ),
-            title="Convolutions are as fast as the host's own",
-            why="It is the only rating of a device that computes with the host's cores.",
-            remedy="Look for what the device does besides.",
-            action=Action.CONTACT_VENDOR,
-        ),
+        "share_of_host": product_measures.share_of_host("Convolutions are as fast as the host's own"),
     },
     typical_s=1.5,
     limit_s=180.0,

@@ -10,6 +10,30 @@ from readiness.tracing import workload_schema
 
 _REMEDY = "The rows give each call's sizes and rate: report the slow ones to the vendor; pad sizes to multiples of 128."
 
+#: Beside `tflops`, of the same calls.
+BEST_TFLOPS = Measure(
+    "TFLOP/s", better=Better.HIGHER,
+    meaning="The same over the sum of their shortest times.",
+    why="What lies between median and best is lost to something that comes and goes.",
+    remedy="Look for what else uses the device or the host.",
+    action=Action.CHECK_CONFIG,
+)  # fmt: skip
+
+
+def share_of_host(title: str) -> Measure:
+    """Return the measure of a device's pace beside the host's, under a title of its own."""
+    return Measure(
+        "1", better=Better.HIGHER,
+        meaning=(
+            "Time on the host over that on a device of the host's memory, in turns; nothing on a busy host, nor on "
+            "devices of their own silicon."
+        ),
+        title=title,
+        why="It is the only rating of a device that computes with the host's cores.",
+        remedy="Look for what the device does besides.",
+        action=Action.CONTACT_VENDOR,
+    )  # fmt: skip
+
 
 def vet(settings: Mapping[str, Any]) -> None:
     """Raises UsageError where a profile names a workload that is none."""
@@ -39,13 +63,7 @@ def measures(what: str) -> dict[str, Measure]:
             remedy=_REMEDY,
             action=Action.CONTACT_VENDOR,
         ),
-        "best_tflops": Measure(
-            "TFLOP/s", better=Better.HIGHER,
-            meaning="The same over the sum of their shortest times.",
-            why="What lies between median and best is lost to something that comes and goes.",
-            remedy="Look for what else uses the device or the host.",
-            action=Action.CHECK_CONFIG,
-        ),
+        "best_tflops": BEST_TFLOPS,
         "gbps": Measure(
             "GB/s", better=Better.HIGHER,
             meaning="Bytes that these calls read at least (weights, inputs, cache) over the sum of their median times.",
@@ -69,15 +87,5 @@ def measures(what: str) -> dict[str, Measure]:
             remedy=_REMEDY,
             action=Action.CONTACT_VENDOR,
         ),
-        "share_of_host": Measure(
-            "1", better=Better.HIGHER,
-            meaning=(
-                "Time on the host over that on a device of the host's memory, in turns; nothing on a busy host, nor on "
-                "devices of their own silicon."
-            ),
-            title=f"The model's {what} are as fast as the host's",
-            why="It is the only rating of a device that computes with the host's cores.",
-            remedy="Look for what the device does besides.",
-            action=Action.CONTACT_VENDOR,
-        ),
+        "share_of_host": share_of_host(f"The model's {what} are as fast as the host's"),
     }  # fmt: skip
