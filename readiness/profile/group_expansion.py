@@ -1,16 +1,19 @@
 """Groups and matrix entries of profiles: what a file writes once becomes the requirements that it stands for.
 
-A `[[group]]` says what its requirements have in common; texts of single ones may stand in its tables `title`, `why`,
-`source` and `remedy`, by id. An entry whose `for.LABEL` names values of a label stands for one requirement for each value:
-`{LABEL}` in its id and texts is the value, its `where` asks for it, and what the value's table says holds for that one
-alone. What comes out has neither: the rest of the tool knows plain requirements only.
+A `[[group]]` says what its requirements have in common. An entry whose `for.LABEL` names values of a label stands for one
+requirement for each value: `{LABEL}` in its id and texts is the value, its `where` asks for it, and what the value's table
+says holds for that one alone. The `for` of a group holds for those of its entries whose id contains `{LABEL}`. Texts of
+single requirements may stand in the group's tables `title`, `why`, `source` and `remedy`: by the id of an entry as it is
+written, by that of one requirement, or by a glob over ids. What comes out has none of this: the rest of the tool knows plain
+requirements only.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from readiness.errors import BadFileError, did_you_mean
@@ -18,53 +21,72 @@ from readiness.profile.inheritance import overlay
 
 #: Where `{LABEL}` is the value.
 _TEXTS = ("id", "title", "why", "source", "remedy")
-#: More than an author can review; a product of several labels grows fast.
-_MOST = 1000
-
-
 #: Of a group these may be tables by id.
 _BY_ID = ("title", "why", "source", "remedy")
+#: More than an author can review; a product of several labels grows fast.
+_MOST = 1000
 #: The parts of the path to an entry: `("require", 3)`, or `("group", 2, "require", 5)`.
 Position = tuple[str | int, ...]
 
 
-def entries(document: Mapping[str, Any]) -> Iterator[tuple[Position, Mapping[str, Any]]]:
-    """Return the entries of a profile's document with the keys of their groups, and their places in it."""
-    for position, entry in enumerate(document.get("require", [])):
-        yield ("require", position), entry
-    for number, group in enumerate(document.get("group", [])):
-        texts = {key: group[key] for key in _BY_ID if isinstance(group.get(key), dict)}
-        common = {key: value for key, value in group.items() if key != "require" and key not in texts}
-        for position, entry in enumerate(group.get("require", [])):
-            own = {key: table[entry["id"]] for key, table in texts.items() if entry["id"] in table}
-            yield ("group", number, "require", position), _merged(common, own | dict(entry))
+def requirements(
+    document: Mapping[str, Any], place_of: Callable[[Position], str] = str
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """The plain requirements that a profile's document stands for, in its order, each with the place of its entry.
 
-
-def texts_of_nobody(document: Mapping[str, Any]) -> Iterator[tuple[Position, str]]:
-    """The texts of groups whose id none of their entries has, each with what was probably meant."""
-    for number, group in enumerate(document.get("group", [])):
-        ids = [entry["id"] for entry in group.get("require", [])]
-        for key in _BY_ID:
-            if isinstance(group.get(key), dict):
-                for id in group[key]:
-                    if id not in ids:
-                        yield ("group", number, key, id), did_you_mean(id, ids)
-
-
-def expand(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
-    """The plain entries that one entry of a profile stands for, in the order in which its values are written.
-
-    Raises BadFileError, at `place`, for an id that does not tell the values apart, and for too many.
+    Raises BadFileError, at the place, for an id that does not tell values apart, for too many requirements from one entry,
+    for texts and labels of a group that none of its requirements takes, and for one that could take two texts.
     """
-    plain = dict(entry)
-    labels = plain.pop("for", {})
-    if not labels:
-        yield _checked(plain, place)
-        return
-    for label in labels:
-        if f"{{{label}}}" not in plain["id"]:
+    for position, entry in enumerate(document.get("require", [])):
+        place = place_of(("require", position))
+        for _, plain in _expanded({}, entry, {}, place):
+            yield plain, place
+    for number, group in enumerate(document.get("group", [])):
+        yield from _of_group(group, ("group", number), place_of)
+
+
+def _of_group(
+    group: Mapping[str, Any], path: Position, place_of: Callable[[Position], str]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    tables = {key: group[key] for key in _BY_ID if isinstance(group.get(key), dict)}
+    common = {key: value for key, value in group.items() if key not in ("require", "for", *tables)}
+    entries = group.get("require", [])
+    for label in group.get("for", {}):
+        if not any(_names(entry["id"], label) for entry in entries):
             raise BadFileError(
-                f"the id {plain['id']!r} does not contain {{{label}}}, so all its requirements would have one id",
+                f"for: no id of the group contains {{{label}}}",
+                place=place_of((*path, "for", label)),
+                remedy=f"put {{{label}}} into the ids of those entries that it makes several of, or remove it",
+            )
+    ids: set[str] = set()
+    for position, entry in enumerate(entries):
+        place = place_of((*path, "require", position))
+        labels = {label: values for label, values in group.get("for", {}).items() if _names(entry["id"], label)}
+        shared = {"for": labels | entry.get("for", {})} if labels else {}
+        for id, plain in _expanded(common, {**entry, **shared}, tables, place):
+            ids.update((entry["id"], id))
+            yield plain, place
+    for key, table in tables.items():
+        for pattern in table:
+            if not any(id == pattern or fnmatchcase(id, pattern) for id in ids):
+                raise BadFileError(
+                    f"{key}: the group has no requirement {pattern!r}",
+                    place=place_of((*path, key, pattern)),
+                    remedy=f"{did_you_mean(pattern, sorted(ids))}correct the id, or remove it",
+                )
+
+
+def _expanded(
+    common: Mapping[str, Any], entry: Mapping[str, Any], tables: Mapping[str, Mapping[str, str]], place: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The plain requirements that one entry stands for, each with its id, in the order in which its values are written."""
+    written = entry["id"]
+    own = {key: value for key, value in entry.items() if key != "for"}
+    labels = entry.get("for", {})
+    for label in labels:
+        if not _names(written, label):
+            raise BadFileError(
+                f"the id {written!r} does not contain {{{label}}}, so all its requirements would have one id",
                 place=place,
                 remedy=f"put {{{label}}} into the id",
             )
@@ -74,14 +96,35 @@ def expand(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
         count *= len(choice)
     if count > _MOST:
         raise BadFileError(
-            f"{plain['id']!r} stands for {count} requirements", place=place, remedy=f"at most {_MOST} from one entry"
+            f"{written!r} stands for {count} requirements", place=place, remedy=f"at most {_MOST} from one entry"
         )
     for chosen in itertools.product(*choices):
-        one = plain | {"where": dict(plain.get("where", {}))}
-        for label, value, own in chosen:
-            one["where"][label] = value
-            one = _merged(one, own)
-        yield _named(one, {label: value for label, value, _ in chosen}, place)
+        values = {label: value for label, value, _ in chosen}
+        id = _replaced_in(entry, ("id",), values)["id"]
+        texts = {key: text for key, table in tables.items() for text in _text(key, table, written, id, place)}
+        one = _merged(common, texts | own)
+        for label, value, terms in chosen:
+            one = _merged(one | {"where": one.get("where", {}) | {label: value}}, terms)
+        yield id, _checked(_filled(one, values), place)
+
+
+def _text(key: str, table: Mapping[str, str], written: str, id: str, place: str) -> list[str]:
+    """The text in a group's table for one requirement, if any: its own before its entry's, and these before globs."""
+    for name in (id, written):
+        if name in table:
+            return [table[name]]
+    globs = [pattern for pattern in table if fnmatchcase(id, pattern)]
+    if len(globs) > 1:
+        raise BadFileError(
+            f"{key}: both {globs[0]!r} and {globs[1]!r} fit the requirement {id!r}",
+            place=place,
+            remedy=f"give {id} a text of its own, or make one of the two narrower",
+        )
+    return [table[pattern] for pattern in globs]
+
+
+def _names(id: str, label: str) -> bool:
+    return f"{{{label}}}" in id
 
 
 def with_values(entry: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
@@ -108,16 +151,13 @@ def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _named(entry: Mapping[str, Any], values: Mapping[str, str], place: str) -> dict[str, Any]:
-    """The entry with each `{LABEL}` of its texts replaced; other braces stay as they are."""
-    return _checked(_filled(entry, values), place)
-
-
 def _filled(entry: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
     return _replaced_in(entry, _TEXTS, values)
 
 
 def _replaced_in(table: Mapping[str, Any], keys: Iterable[str], values: Mapping[str, str]) -> dict[str, Any]:
+    if not values:
+        return dict(table)
     pattern = re.compile("|".join(re.escape(f"{{{name}}}") for name in values))
     replaced = {key: pattern.sub(lambda match: values[match[0][1:-1]], table[key]) for key in keys if key in table}
     return dict(table) | replaced

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -115,7 +115,7 @@ def _declare(resolved: ResolvedProfile, document: Mapping[str, Any], file: Path,
     """Return a file's own declarations: drops, requirements and settings."""
     _choose(resolved, document, file, lines)
     own: set[str] = set()
-    for entry, place in _entries(document, file, lines):
+    for entry, place in group_expansion.requirements(document, lambda path: f"{file}:{lines.line(path)}"):
         if entry["id"] in own:
             raise BadFileError(
                 f"two requirements have the id {entry['id']!r}", place=place, remedy="give one of them another id"
@@ -166,20 +166,6 @@ def _choose(resolved: ResolvedProfile, document: Mapping[str, Any], file: Path, 
 
 def _check_of(entry: Mapping[str, Any] | None) -> str:
     return str((entry or {}).get("check", ""))
-
-
-def _entries(document: Mapping[str, Any], file: Path, lines: toml.Lines) -> Iterator[tuple[dict[str, Any], str]]:
-    """The plain entries of a file, groups and matrix entries expanded, each with its place."""
-    for position, near in group_expansion.texts_of_nobody(document):
-        raise BadFileError(
-            f"{position[2]}: the group has no requirement {position[3]!r}",
-            place=f"{file}:{lines.line(position)}",
-            remedy=f"{near}correct the id, or remove it",
-        )
-    for position, entry in group_expansion.entries(document):
-        place = f"{file}:{lines.line(position)}"
-        for plain in group_expansion.expand(entry, place):
-            yield plain, place
 
 
 _WHAT = {

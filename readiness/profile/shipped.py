@@ -45,7 +45,7 @@ def _bases(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _ids(document: Mapping[str, Any]) -> list[str]:
-    return [plain["id"] for _, entry in group_expansion.entries(document) for plain in group_expansion.expand(entry, "")]
+    return [plain["id"] for plain, _ in group_expansion.requirements(document)]
 
 
 def title(name: str) -> str:

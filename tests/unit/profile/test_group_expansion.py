@@ -46,6 +46,36 @@ require = [
 """
 
 
+SHARED = """
+[[group]]
+check = "parity.matmul"
+measure = "relative_error"
+where = { op = "matmul" }
+level = "should"
+for.dtype.float32 = { at_most = 1e-5, weight = 2 }
+for.dtype.bfloat16 = { at_most = 3e-3, zero = 1.0 }
+why."products-*" = "A {dtype} product."
+require = [
+  { id = "products-{dtype}" },
+]
+"""
+TEXTS = """
+[[group]]
+check = "stability.load"
+measure = "mismatches"
+at_most = 0
+for.dtype = ["float32", "bfloat16"]
+why."load-*" = "Of all."
+why."load-{phase}-{dtype}" = "Of the entry in {dtype}."
+why.load-backward-bfloat16 = "Of one."
+require = [
+  { id = "load-{phase}-{dtype}", for.phase = ["forward", "backward"] },
+  { id = "load-own-{dtype}", where = { phase = "forward" }, for.dtype = ["float16"], why = "Its own." },
+  { id = "load-once", where = { phase = "backward" } },
+]
+"""
+
+
 def load(tmp_path: Path, text: str, name: str = "ours.toml") -> Profile:
     (tmp_path / name).write_text(HEAD + text)
     return loader.load(str(tmp_path / name), checks())
@@ -59,6 +89,29 @@ def test_a_matrix_entry_is_the_plain_entries_that_it_stands_for(tmp_path: Path) 
     plain, matrix = load(tmp_path, PLAIN), load(tmp_path, MATRIX)
     assert summary(plain) == summary(matrix)
     assert plain.sha256 == matrix.sha256
+
+
+def test_what_a_group_is_for_holds_for_each_entry_that_names_the_label(tmp_path: Path) -> None:
+    matrix, shared = load(tmp_path, MATRIX), load(tmp_path, SHARED)
+    assert summary(matrix) == summary(shared)
+    assert matrix.sha256 == shared.sha256
+    found = {r.id: dict(r.where) for r in load(tmp_path, TEXTS).requirements}
+    assert found == {
+        **{f"load-{phase}-{dtype}": {"phase": phase, "dtype": dtype} for phase in ("forward", "backward") for dtype in ("float32", "bfloat16")},
+        "load-own-float16": {"phase": "forward", "dtype": "float16"},  # its own values, not those of the group
+        "load-once": {"phase": "backward"},
+    }
+
+
+def test_the_narrowest_text_of_a_group_holds(tmp_path: Path) -> None:
+    assert {r.id: r.why for r in load(tmp_path, TEXTS).requirements} == {
+        "load-forward-float32": "Of the entry in float32.",
+        "load-forward-bfloat16": "Of the entry in bfloat16.",
+        "load-backward-float32": "Of the entry in float32.",
+        "load-backward-bfloat16": "Of one.",
+        "load-own-float16": "Its own.",
+        "load-once": "Of all.",
+    }
 
 
 def test_several_labels_are_multiplied_and_lists_have_no_terms_of_their_own(tmp_path: Path) -> None:
@@ -94,6 +147,10 @@ def test_a_child_lays_over_one_of_them_by_its_id(tmp_path: Path) -> None:
     [
         (MATRIX.replace("products-{dtype}", "products"), "does not contain {dtype}", 12),
         (MATRIX.replace('why."products-', 'why."product-'), "the group has no requirement 'product-{dtype}'", 10),
+        (MATRIX.replace('why."products-{dtype}"', 'why."product-*"'), r"the group has no requirement 'product-\*'", 10),
+        (SHARED.replace('at_most = 3e-3, zero = 1.0 }', 'at_most = 3e-3, zero = 1.0 }\nfor.mode = ["default"]'), "for: no id of the group contains {mode}", 12),
+        (TEXTS.replace('why."load-{phase}-{dtype}"', 'why."*-once"'), r"why: both 'load-\*' and '\*-once' fit the requirement 'load-once'", 16),
+        (TEXTS.replace('["float32", "bfloat16"]\n', '["float32", 16]\n'), "for", 9),
         (MATRIX.replace("float32 = {", "'FLOAT 32' = {"), "is not an id", 12),
         (PLAIN.replace("products-float32", "products-{dtype}"), "is not an id", 5),
         (MATRIX + MATRIX, "two requirements have the id", 22),
