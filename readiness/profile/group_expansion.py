@@ -49,7 +49,7 @@ def _of_group(
     group: Mapping[str, Any], path: Position, place_of: Callable[[Position], str]
 ) -> Iterator[tuple[dict[str, Any], str]]:
     tables = {key: group[key] for key in _BY_ID if isinstance(group.get(key), dict)}
-    common = {key: value for key, value in group.items() if key not in ("require", "for", *tables)}
+    common = {key: value for key, value in group.items() if key not in ("require", *tables)}
     entries = group.get("require", [])
     for label in group.get("for", {}):
         if not any(_names(entry["id"], label) for entry in entries):
@@ -61,9 +61,7 @@ def _of_group(
     ids: set[str] = set()
     for position, entry in enumerate(entries):
         place = place_of((*path, "require", position))
-        labels = {label: values for label, values in group.get("for", {}).items() if _names(entry["id"], label)}
-        shared = {"for": labels | entry.get("for", {})} if labels else {}
-        for id, plain in _expanded(common, {**entry, **shared}, tables, place):
+        for id, plain in _expanded(common, entry, tables, place):
             ids.update((entry["id"], id))
             yield plain, place
     for key, table in tables.items():
@@ -81,8 +79,8 @@ def _expanded(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The plain requirements that one entry stands for, each with its id, in the order in which its values are written."""
     written = entry["id"]
-    own = {key: value for key, value in entry.items() if key != "for"}
-    labels = entry.get("for", {})
+    labels = _labels(entry, common.get("for", {}))
+    common, own = ({key: value for key, value in one.items() if key != "for"} for one in (common, entry))
     for label in labels:
         if not _names(written, label):
             raise BadFileError(
@@ -106,6 +104,15 @@ def _expanded(
         for label, value, terms in chosen:
             one = _merged(one | {"where": one.get("where", {}) | {label: value}}, terms)
         yield id, _checked(_filled(one, values), place)
+
+
+def _labels(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels of an entry with their values: its own, and of its group's those that its id contains, as they stand there."""
+    own = entry.get("for", {})
+    others = {label: values for label, values in shared.items() if label not in own and _names(entry["id"], label)}
+    if not others:
+        return dict(own)
+    return dict(sorted((others | own).items(), key=lambda item: str(entry["id"]).find(f"{{{item[0]}}}")))
 
 
 def _text(key: str, table: Mapping[str, str], written: str, id: str, place: str) -> list[str]:
