@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from readiness.errors import BadFileError, did_you_mean
-from readiness.profile.inheritance import overlay
+from readiness.profile.inheritance import overlay, replace_names
 
 #: Where `{LABEL}` is the value.
 _TEXTS = ("id", "title", "why", "source", "remedy")
@@ -98,7 +98,7 @@ def _expanded(
         )
     for chosen in itertools.product(*choices):
         values = {label: value for label, value, _ in chosen}
-        id = _replaced_in(entry, ("id",), values)["id"]
+        id = replace_names(written, values)
         texts = {key: text for key, table in tables.items() for text in _text(key, table, written, id, place)}
         one = _merged(common, texts | own)
         for label, value, terms in chosen:
@@ -107,7 +107,7 @@ def _expanded(
 
 
 def _labels(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """The labels of an entry with their values: its own, and of its group's those that its id contains, as they stand there."""
+    """Return an entry's labels with their values: its own, and those of its group that its id contains, in its order."""
     own = entry.get("for", {})
     others = {label: values for label, values in shared.items() if label not in own and _names(entry["id"], label)}
     if not others:
@@ -163,11 +163,7 @@ def _filled(entry: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, An
 
 
 def _replaced_in(table: Mapping[str, Any], keys: Iterable[str], values: Mapping[str, str]) -> dict[str, Any]:
-    if not values:
-        return dict(table)
-    pattern = re.compile("|".join(re.escape(f"{{{name}}}") for name in values))
-    replaced = {key: pattern.sub(lambda match: values[match[0][1:-1]], table[key]) for key in keys if key in table}
-    return dict(table) | replaced
+    return dict(table) | {key: replace_names(table[key], values) for key in keys if key in table}
 
 
 def _checked(entry: dict[str, Any], place: str) -> dict[str, Any]:

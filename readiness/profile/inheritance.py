@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,10 +73,12 @@ class ResolvedProfile:
         return self.declared["require", id].place
 
     def settings(self, *, resolved: bool) -> dict[str, dict[str, Any]]:
-        """The settings by check and name: as they stand in the files, or resolved."""
+        """The settings by check and name, each `{NAME}` replaced: as they stand in the files, or resolved."""
         found: dict[str, dict[str, Any]] = {}
         for check, name, declared in self._settings():
-            found.setdefault(check, {})[name] = declared.value[resolved]
+            value = declared.value[resolved]
+            in_lists = [replace_names(item, self.values) for item in value] if isinstance(value, list) else value
+            found.setdefault(check, {})[name] = replace_names(in_lists, self.values)
         return found
 
     def settings_places(self) -> dict[str, str]:
@@ -122,6 +125,14 @@ def overlay(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, An
     if _is_about_other(parent, entry):
         kept.pop("title", None)
     return kept | dict(entry)
+
+
+def replace_names(text: Any, values: Mapping[str, str]) -> Any:
+    """Replace each `{NAME}` of a text by its value; other braces stay as they are, and so does what is no text."""
+    if not values or not isinstance(text, str):
+        return text
+    pattern = "|".join(re.escape(f"{{{name}}}") for name in values)
+    return re.sub(pattern, lambda match: values[match[0][1:-1]], text)
 
 
 def _is_about_other(parent: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:

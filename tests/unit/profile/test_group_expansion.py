@@ -198,6 +198,29 @@ why = "{model} calls them."
     assert found.requirements[0].why == "gpt2 calls them."
 
 
+def test_values_stand_in_for_names_in_settings(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(HEAD.replace('"ours"', '"base"') + """
+[settings."operators.workload"]
+workload = "{model}"
+[settings."operators.sweep"]
+dtypes = ["{dtype}", "int64"]
+rms_ratio = 3
+""")
+    found = load(tmp_path, 'extends = ["base"]\nvalues = { model = "qwen3-8b", dtype = "float16" }\n')
+    assert found.settings == {
+        "operators.workload": {"workload": "qwen3-8b"},
+        "operators.sweep": {"dtypes": ["float16", "int64"], "rms_ratio": 3},
+    }
+    written = load(tmp_path, """
+[settings."operators.workload"]
+workload = "qwen3-8b"
+[settings."operators.sweep"]
+dtypes = ["float16", "int64"]
+rms_ratio = 3
+""")
+    assert found.sha256 == written.sha256
+
+
 def test_parents_that_disagree_on_a_value_are_refused(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.toml").write_text(HEAD.replace('"ours"', f'"{name}"') + f'values = {{ model = "{name}" }}\n')
