@@ -243,7 +243,7 @@ def _findings(group: DeviceGroup) -> Iterator[Part]:
         for entry in entries
         for statement in entry.statements
     ]
-    header = "| requirement | use | level | outcome | measured | limit | where |\n|---|---|---|---|---|---|---|"
+    header = "| requirement | use | level | outcome | measured | bound | where |\n|---|---|---|---|---|---|---|"
     return _folded(f"{group.title()}: findings", header, rows)
 
 

@@ -33,7 +33,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Note, R
             "1", better=Better.LOWER,
             meaning="File descriptors that this process holds more after the cycles than before.",
             title="Opening the device leaks no handles",
-            why="Leaked handles end a long-lived process at the limit of open files.",
+            why="Leaked handles end a long-lived process at the maximum of open files.",
             remedy="Update the driver and the runtime.",
             action=Action.UPDATE_SOFTWARE,
         ),

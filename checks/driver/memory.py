@@ -39,7 +39,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, N
             meaning="1 where asking for far more than there is raised an error that names memory.",
             title="Running out of memory is an error and no crash",
             why="Batch sizes are found by running out of memory; a stack that dies or hangs there cannot be tuned.",
-            remedy="Update the runtime; until then stay far from the limit.",
+            remedy="Update the runtime; until then leave much of the memory free.",
             action=Action.UPDATE_SOFTWARE,
         ),
         "oom_recovered": Measure(

@@ -55,7 +55,7 @@ from readiness import (
                 "other for ever, "
                 "or slowly."
             ),
-            remedy="Set the same variables on all hosts, for non-login shells as well; the limit names them.",
+            remedy="Set the same variables on all hosts, for non-login shells as well; the finding names them.",
             action=Action.CHECK_CONFIG,
         ),
     },

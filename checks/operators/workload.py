@@ -176,7 +176,7 @@ def workload(
 
     A model stops at the first operator that its device lacks in the dtype and shape of the moment. `workload` names what
     was recorded of the model (`readiness trace` makes it): every distinct call of forward, backward, optimizer, prefill
-    and decode, attention kept whole. Each operator has one outcome in each dtype, as in `operators.sweep`, whose limits
+    and decode, attention kept whole. Each operator has one outcome in each dtype, as in `operators.sweep`, whose bounds
     of comparison hold here too. Every element is held against float64 on the reduced model's shapes, gradients through
     autograd, also as strided views and at offsets and at lengths on both sides of tiles' edges; then the call is made as
     large as memory and `large_s` allow, at best the model's own size, timed, and chosen elements are held against

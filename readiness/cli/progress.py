@@ -145,7 +145,7 @@ class ProgressDisplay(Silent):
         """Note the start of a job; print a line for a second try."""
         self._begun[job.key] = time.monotonic()
         if attempt > 1:
-            self._print(f"{_where(job)}  {job.check.id}: time limit exceeded; second try with a longer limit", "yellow")
+            self._print(f"{_where(job)}  {job.check.id}: time limit exceeded; second try with a longer one", "yellow")
 
     def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
         """Update the live display: running jobs, a bar, and the remaining time."""

@@ -24,7 +24,7 @@ def rehearse(
     profile: Annotated[
         str,
         typer.Option(
-            "--profile", "-p", metavar="NAME|FILE", help="The profile: its checks are rehearsed, its limits judge.",
+            "--profile", "-p", metavar="NAME|FILE", help="The profile: its checks are rehearsed, its bounds judge.",
             autocompletion=completion.profile,
         ),
     ] = "general",

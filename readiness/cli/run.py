@@ -121,7 +121,7 @@ def run(
     common.use_exporters(exporter, remote_exporter)
     if rehearse and within is not None:
         raise UsageError(
-            "the time of a rehearsal cannot be limited",
+            "a rehearsal cannot be given a time",
             place="--rehearse with --within",
             remedy="omit one of them, or run `readiness rehearse` separately",
         )

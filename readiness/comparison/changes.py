@@ -238,7 +238,7 @@ class _Comparison:
         counts = finding.level is not Level.INFO and finding.waived is None
         entry = replace(_entry(Change.WORSE, accelerator, finding, _outcomes(expected), _now(finding)), counts=counts)
         if not same_limit:
-            note = f"the limit was different: {clean(expected.limit, 100)}, now {clean(finding.limit, 100)}"
+            note = f"the bound was different: {clean(expected.limit, 100)}, now {clean(finding.limit, 100)}"
             return replace(entry, change=Change.UNCLEAR, note=note, counts=counts and after is not Outcome.PASS)
         match before, after:
             case _, Outcome.NOT_APPLICABLE:

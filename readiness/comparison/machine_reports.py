@@ -152,7 +152,7 @@ def markdown(comparison: Comparison, version: str) -> str:
             for row in rows
         ]  # fmt: skip
         if lines:
-            heading = f"\n### {title}\n\n| requirement | limit {columns}|---|---{rule}"
+            heading = f"\n### {title}\n\n| requirement | bound {columns}|---|---{rule}"
             sections.append(Section("requirements", ready_parts(lines), share, heading))
     if comparison.values:
         lines = [

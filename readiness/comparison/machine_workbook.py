@@ -110,7 +110,7 @@ class _Sheets:
     def requirements(self, comparison: Comparison) -> None:
         """One row each, with the figure of each machine in a column of its own."""
         names = [machine.name for machine in comparison.machines]
-        heads = ["requirement", "what holds where it is met", "level", "use", "check", "limit", "alike"]
+        heads = ["requirement", "what holds where it is met", "level", "use", "check", "bound", "alike"]
         heads += [part for name in names for part in (name, f"{name}: measured")]
         widths = [34, 50, 9, 20, 24, 34, 8, *(w for _ in names for w in (26, 14))]
         sheet = self._sheet("Requirements", heads, widths)

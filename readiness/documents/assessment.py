@@ -253,7 +253,7 @@ def notes(assessment: Assessment, version: str) -> list[str]:
     if assessment.basis is None:
         found.append(
 "an early version wrote it, without the requirements of its profile: its findings were checked against "
-"their own limits only"
+"their own bounds only"
         )
     elif not profile_demands.understood(assessment.basis.demands):
         found.append("its profile has requirements that this version does not know: its findings were not derived again")

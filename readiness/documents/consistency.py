@@ -93,7 +93,7 @@ def _of_basis(assessment: Assessment, basis: Basis) -> Iterator[Contradiction]:
     for entry in demands["require"]:
         limit = entry["limit"]
         if (limit["operator"] == Operator.BETWEEN) is (limit.get("high") is None):
-            yield where, f"the limit of {entry['id']} is none"
+            yield where, f"the bound of {entry['id']} is none"
     for check, settings in demands["settings"].items():
         given = basis.settings.get(check)
         for name, value in settings.items():

@@ -33,7 +33,7 @@ def read_bytes(file: Path, *, largest_bytes: int, own: bool = False) -> bytes:
         raise BadFileError(f"it cannot be read: {reason}", place=repr(str(file)), remedy=remedy) from None
     if len(content) > largest_bytes:
         raise BadFileError(
-            f"it is larger than {largest_bytes // 2**10} KiB, the limit for such a file",
+            f"it is larger than {largest_bytes // 2**10} KiB, the maximum for such a file",
             place=str(file),
             remedy="give the intended file",
         )
@@ -89,7 +89,7 @@ def parse_json(content: str) -> Any:
     """Parse JSON text strictly. Raises ValueError (JSONDecodeError where the place is known) or RecursionError."""
     values = sum(map(content.count, ",[{"))  # at most: texts may hold these characters too
     if values > MOST_VALUES:
-        raise ValueError(f"it has about {values:,} values; the limit is {MOST_VALUES:,}")
+        raise ValueError(f"it has about {values:,} values; the maximum is {MOST_VALUES:,}")
     long = _whole_number if _LONG_NUMBER.search(content) else None  # such digits may also stand in a text
     with without_collection():
         return json.loads(

@@ -70,9 +70,9 @@ def _words(found: Violation) -> str:
         case "additionalProperties":
             return f"Additional properties are not allowed ({_excerpt(value)!r} was unexpected)"
         case "maxLength":
-            return f"a text of {len(value)} characters is too long: the limit is {limit}"
+            return f"a text of {len(value)} characters is too long: the maximum is {limit}"
         case "maxItems" | "maxProperties":
-            return f"a list of {len(value)} items is too long: the limit is {limit}"
+            return f"a list of {len(value)} items is too long: the maximum is {limit}"
         case "minItems" | "minLength" | "minProperties" if value:
             return f"{_excerpt(value)!r} is too short: the minimum is {limit}"
         case "uniqueItems":

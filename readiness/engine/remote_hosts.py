@@ -141,7 +141,7 @@ def _refuse_too_many(found: Sequence[AcceleratorFacts]) -> None:
     if size > _MOST_DESCRIPTION_BYTES:
         raise UsageError(
             f"the {len(found)} accelerators of other hosts take {size >> 10} KiB to describe; "
-            f"the limit is {_MOST_DESCRIPTION_BYTES >> 10} KiB",
+            f"the maximum is {_MOST_DESCRIPTION_BYTES >> 10} KiB",
             place="--host",
             remedy="name fewer hosts, or fewer in each run",
         )

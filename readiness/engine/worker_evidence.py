@@ -82,7 +82,7 @@ def unless_cut_short(evidence: Evidence, worker: Worker, job: Job) -> Evidence:
     may_take_s = job.limit_s * (SECOND_TRY if evidence.attempts > 1 else 1)
     if evidence.status is not Status.TIMEOUT or worker.limit_s >= may_take_s or worker.blocker is not None:
         return evidence
-    reason = f"--timeout is shorter than its own limit of {may_take_s:g} s: {evidence.reason}"
+    reason = f"--timeout is shorter than its own time limit of {may_take_s:g} s: {evidence.reason}"
     return replace(evidence, status=Status.SKIPPED, reason=reason, cause=SkipCause.SHORT_LIMIT)
 
 

@@ -95,7 +95,7 @@ class Sender:
             os._exit(Exit.INTERNAL)
         payload = json.dumps({kind: value}, allow_nan=False).encode()
         if len(payload) > MOST_MESSAGE_BYTES:
-            raise ValueError(f"a {kind} of {len(payload) >> 20} MiB exceeds the size limit of evidence")
+            raise ValueError(f"a {kind} of {len(payload) >> 20} MiB is more than evidence may have")
         self._number += 1
         self._write(b"%d %s %s\n" % (self._number, _check_sum(b"%d" % self._number, payload), payload))
 

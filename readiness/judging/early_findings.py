@@ -37,7 +37,7 @@ def differing_judgements(items: Sequence[AcceleratorAssessment]) -> Iterator[tup
         for place, finding in enumerate(item.findings):
             how = (finding.level, finding.weight, finding.limit, finding.check, finding.measure)
             if stated.setdefault(finding.requirement, how) != how:
-                what = f"{finding.requirement} for {finding.use} has another level, weight or limit on another accelerator"
+                what = f"{finding.requirement} for {finding.use} has another level, weight or bound on another accelerator"
                 yield f"accelerators[{number}].findings[{place}]", f"{item.facts.id}: {what}"
         keys = {(finding.requirement, finding.use.value) for finding in item.findings}
         expected = keys if expected is None else expected
@@ -63,9 +63,9 @@ def contradiction(finding: Finding, by_check: Mapping[str, Evidence]) -> str | N
         return None
     limits = _limits(finding.limit)
     if not limits:
-        return f"has a limit that cannot be read: {shown(finding.limit)}"
+        return f"has a bound that cannot be read: {shown(finding.limit)}"
     if not any(satisfies(value, limit) is (outcome is Outcome.PASS) for limit in limits):
-        return f"is {outcome}, but its value is {shown(value)} and its limit {finding.limit}"
+        return f"is {outcome}, but its value is {shown(value)} and its bound {finding.limit}"
     return _value_from_evidence(finding, value, by_check, limits)
 
 
@@ -82,7 +82,7 @@ def _value_from_evidence(
         same_labels = [item for item in candidates if dict(item.labels) == dict(finding.labels)]
         worse = next((item for item in same_labels if not any(satisfies(item.value, limit) for limit in limits)), None)
         if worse is not None:
-            return f"passed, but its evidence has {shown(worse.value)}, and the limit is {finding.limit}"
+            return f"passed, but its evidence has {shown(worse.value)}, and the bound is {finding.limit}"
     return None
 
 

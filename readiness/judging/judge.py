@@ -194,7 +194,7 @@ def _find(
         case Status.MEASURED:
             if len(comparable) < len(meant):
                 kinds = ("a number", "a boolean") if isinstance(requirement.limit.bound, bool) else ("a boolean", "a number")
-                return finding(Outcome.UNKNOWN, f"{requirement.check} yielded {kinds[0]}, but the limit is {kinds[1]}")
+                return finding(Outcome.UNKNOWN, f"{requirement.check} yielded {kinds[0]}, but the bound is {kinds[1]}")
             if worst is None:
                 return finding(Outcome.UNKNOWN, _absence(requirement, evidence))
             return finding(Outcome.PASS, None, worst, 1.0)

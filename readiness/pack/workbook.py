@@ -28,7 +28,7 @@ _LONGEST_CELL = 32_000
 _HEADS = (
     ("assessment", 16), ("requirement", 34), ("in words", 40), ("level", 8), ("use", 18), ("accelerators", 18),
     ("required", 22), ("measured", 26), ("value", 12), ("unit", 8), ("ratio", 12), ("spread", 16), ("outcome", 14),
-    ("reason", 44), ("source of the limit", 40), ("evidence", 36),
+    ("reason", 44), ("source of the bound", 40), ("evidence", 36),
     ("vendor's answer", 30), ("vendor's commitment", 24), ("committed value", 16),
 )  # fmt: skip
 #: Keys of a row of verdicts, and what stands above them.

@@ -128,7 +128,7 @@ def _declare(resolved: ResolvedProfile, document: Mapping[str, Any], file: Path,
                 raise BadFileError(
                     f"requirement {entry['id']!r} has no {lacking[0]!r}, and the profiles that it extends disagree on it",
                     place=place,
-                    remedy="write all of it: check, measure, limit, and where, level and weight if not the default",
+                    remedy="write all of it: check, measure, bound, and where, level and weight if not the default",
                 )
         # Of what it is demanded does not change with who extends this file.
         usual = {} if parent or resolved.uses is None else {"use": [use.value for use in resolved.uses]}
@@ -251,7 +251,7 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: ResolvedProfile) -> 
 def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:
     given = [key for key in LIMIT_KEYS if key in entry]
     if len(given) != 1:
-        what = "no limit" if not given else f"{len(given)} limits ({', '.join(given)})"
+        what = "no bound" if not given else f"{len(given)} bounds ({', '.join(given)})"
         raise BadFileError(
             f"requirement {id!r} has {what}", place=place, remedy=f"give exactly one of {', '.join(LIMIT_KEYS)}"
         )
@@ -272,7 +272,7 @@ def _limit(id: str, entry: Mapping[str, Any], place: str) -> Limit:
         raise BadFileError(
             f"requirement {id!r}: zero = {zero:g} does not fit {limit}",
             place=place,
-            remedy="zero must be below at_least or above at_most; other limits have no zero",
+            remedy="zero must be below at_least or above at_most; other bounds have no zero",
         )
     return limit
 

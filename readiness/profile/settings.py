@@ -47,7 +47,7 @@ def refuse_impossible(
                 )
             _refuse_senseless(check, name, value, place)
         if (size := len(json.dumps(settings))) > _MOST_BYTES:
-            what = f"{id}: its settings take {size // 2**10} KiB; the limit is {_MOST_BYTES // 2**10}"
+            what = f"{id}: its settings take {size // 2**10} KiB; the maximum is {_MOST_BYTES // 2**10}"
             raise BadFileError(what, place=place, remedy="name fewer; a glob matches many names")
         if check.vet is not None:
             check.vet(settings)
@@ -76,7 +76,7 @@ def _refuse_senseless(check: Check, name: str, value: Any, place: str) -> None:
             remedy = f"{did_you_mean(str(item), sorted(DTYPES), cutoff=0.4)}name it as torch does, like bfloat16"
             raise BadFileError(f"{check.id}: {str(item)[:60]!r} is not a dtype of torch", place=place, remedy=remedy)
     if isinstance(value, list) and len(value) > _MOST_ITEMS:
-        what = f"{check.id}: the setting {name!r} has {len(value)} items; the limit is {_MOST_ITEMS}"
+        what = f"{check.id}: the setting {name!r} has {len(value)} items; the maximum is {_MOST_ITEMS}"
         raise BadFileError(what, place=place, remedy="name fewer; a glob matches many names")
     if value == [] and check.settings[name]:
         raise BadFileError(f"{check.id}: the setting {name!r} names nothing", place=place, remedy="name at least one")

@@ -21,11 +21,11 @@ _INTRODUCTION = """\
 
 # Checks
 
-What each check measures, what it needs, and what its measurements mean. A check holds no limit: a
+What each check measures, what it needs, and what its measurements mean. A check holds no bound: a
 [profile](profiles.md) says what is good enough. `readiness explain CHECK` prints one of these sections, also for your
 own checks.
 
-- **Time** is the usual duration on two CPU cores; a check that takes longer than its limit is tried once more with
+- **Time** is the usual duration on two CPU cores; a check that takes longer than its time limit is tried once more with
   three times that.
 - A check of **all chips together** starts one rank on each chip of a stack, those of other hosts included (`--host`).
   Where there is only one chip, two ranks share it if its collective library can do that; the label `chips="one"` then
@@ -39,11 +39,11 @@ own checks.
 
 
 def time_needed(check: Check) -> str:
-    """`about 0.6 s; limit 60 s, then three times that, alone on the machine`."""
+    """`about 0.6 s; time limit 60 s, then three times that, alone on the machine`."""
     alone = ", alone on the machine" if check.alone else ""
     if check.lasting is not None:
         return f"for as long as `run --soak` says{alone}"
-    return f"about {check.typical_s:g} s; limit {check.limit_s:g} s, then three times that{alone}"
+    return f"about {check.typical_s:g} s; time limit {check.limit_s:g} s, then three times that{alone}"
 
 
 def settings(check: Check) -> Iterator[str]:

@@ -38,7 +38,7 @@ def reading(finding: Finding, value: str | None = None) -> str:
     where = f" ({labels(finding.labels)})" if finding.labels else ""
     if finding.value is None:
         return f"required: {what} {limit(finding)}{where}"
-    return f"{what} is {value or figure_of(finding)}, limit {limit(finding)}{where}"
+    return f"{what} is {value or figure_of(finding)}, bound {limit(finding)}{where}"
 
 
 def figure_of(finding: Finding) -> str:

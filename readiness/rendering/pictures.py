@@ -161,7 +161,7 @@ def errors_against_limits(findings: Iterable[Finding]) -> list[Picture]:
              finding.outcome is Outcome.FAIL)
             for name, (share, finding) in worst
         ]
-        title = f"Error against its limit{f' in {dtype}' if dtype else ''}"
+        title = f"Error against its bound{f' in {dtype}' if dtype else ''}"
         chart = bar_chart(title, bars, limit=1.0, log=True)
         if chart is not None:
             more = "Measured error as a share of what the requirement allows (dashed line), on a logarithmic scale."

@@ -228,7 +228,7 @@ def load(path: Path, kinds: Collection[str]) -> Chip:
     size = len(json.dumps(chip.to_json(), separators=(",", ":")))
     if size > LARGEST_CHIP_BYTES:
         raise BadFileError(
-            f"it has {size // 2**10} KiB; the limit for a simulated chip is {LARGEST_CHIP_BYTES // 2**10} KiB",
+            f"it has {size // 2**10} KiB; the maximum for a simulated chip is {LARGEST_CHIP_BYTES // 2**10} KiB",
             place=str(path),
             remedy="shorten its texts, or split its defects over several files",
         )

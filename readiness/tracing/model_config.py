@@ -36,7 +36,7 @@ def read(file: Path) -> dict[str, Any]:
             raise BadFileError(what, place=str(file), remedy="give the unchanged file")
         if _LAYERS.search(name) and isinstance(value, int) and value > _MOST_LAYERS:
             raise BadFileError(
-                f"{name} is {value}; the limit is {_MOST_LAYERS:,}",
+                f"{name} is {value}; the maximum is {_MOST_LAYERS:,}",
                 place=str(file),
                 remedy="correct the number",
             )

@@ -316,7 +316,7 @@ def test_whatever_is_raised_is_an_error(bench: Bench, how: str, words: str) -> N
         ("spread", "its spread is an integer of"),
         ("labels", "not a mapping of at most 100 names"),
         ("row", "a row of list, not a mapping"),
-        ("huge row", "a row of 8 MiB exceeds the size limit of evidence"),
+        ("huge row", "a row of 8 MiB is more than evidence may have"),
     ],
 )
 def test_what_is_no_figure_is_refused_where_it_is_made(bench: Bench, how: str, words: str) -> None:

@@ -275,7 +275,7 @@ def test_a_chip_fits_into_a_message(tmp_path: Path) -> None:
     size = len(json.dumps(chip.to_json()))
     assert size < 16 * 2**10
     assert forkserver.LARGEST_MESSAGE_BYTES - chips.LARGEST_CHIP_BYTES >= 2**16
-    with pytest.raises(BadFileError, match="the limit for a simulated chip is 64 KiB"):
+    with pytest.raises(BadFileError, match="the maximum for a simulated chip is 64 KiB"):
         load(tmp_path, HEAD + entry.replace("xx", "\u00fc") * 256)
 
 

@@ -491,7 +491,7 @@ def test_less_time_than_a_check_may_take_proves_nothing(tmp_path: Path) -> None:
     file = str(write_profile(tmp_path / "test.toml", ["trouble.hangs"]))
     result = readiness("run", "-p", file, "--checks", str(MISBEHAVING), "--timeout", "0.2", "-f", "table", state=tmp_path)
     assert result.returncode == Exit.UNDETERMINED
-    assert "--timeout is shorter than its own limit of 3 s" in " ".join(result.stdout.split())
+    assert "--timeout is shorter than its own time limit of 3 s" in " ".join(result.stdout.split())
 
 
 def test_a_finished_run_is_reported_again_with_its_own_date(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def shown(count: int, **properties: Any) -> str:
 
 def test_unmet_requirements_have_their_subject() -> None:
     text = shown(1)
-    assert "not met: r (must): m is NaN, limit at most 1 (dtype=bfloat16); softmax in bfloat16, strided input\n" in text
+    assert "not met: r (must): m is NaN, bound at most 1 (dtype=bfloat16); softmax in bfloat16, strided input\n" in text
     assert "\x1b" not in text
 
 
@@ -113,7 +113,7 @@ def test_chips_that_agree_are_one_line_when_the_last_of_them_has_ended() -> None
         assert screen.about("not met") == []
         screen.display.finished(jobs[number], measured(2.0 + number / 10))
     (line,) = screen.about("not met")
-    assert line.startswith("not met: r (must) on sim:0 to sim:3: m is 2 (sim:0) to 2.3 (sim:3), limit at most 1")
+    assert line.startswith("not met: r (must) on sim:0 to sim:3: m is 2 (sim:0) to 2.3 (sim:3), bound at most 1")
 
 
 def test_the_odd_one_is_distinguished() -> None:
@@ -125,8 +125,8 @@ def test_the_odd_one_is_distinguished() -> None:
     start = next(number for number, line in enumerate(screen.lines) if "not met" in line)
     assert [line.strip() for line in screen.lines[start : start + 3]] == [
         "not met: r (must)",
-        "sim:0, sim:1: m is NaN, limit at most 1 (dtype=bfloat16); mm",
-        "sim:2: m is NaN, limit at most 1 (dtype=bfloat16); softmax",
+        "sim:0, sim:1: m is NaN, bound at most 1 (dtype=bfloat16); mm",
+        "sim:2: m is NaN, bound at most 1 (dtype=bfloat16); softmax",
     ]
 
 
@@ -136,7 +136,7 @@ def test_one_chip_of_several_is_named_and_healthy_ones_are_not() -> None:
     screen = Screen().plan(devices, *jobs)
     for job, value in zip(jobs, (0.5, 7.0, 0.5), strict=True):
         screen.display.finished(job, measured(value, about=""))
-    assert screen.about("not met") == ["not met: r (must) on sim:1: m is 7, limit at most 1 (dtype=bfloat16)"]
+    assert screen.about("not met") == ["not met: r (must) on sim:1: m is 7, bound at most 1 (dtype=bfloat16)"]
 
 
 def test_joint_measurements_are_marked() -> None:
@@ -144,7 +144,7 @@ def test_joint_measurements_are_marked() -> None:
     job = Job(GROUP, devices)
     screen = Screen(requirement("r", GROUP)).plan(devices, job)
     screen.display.finished(job, measured(2.0, GROUP, ""))
-    assert screen.about("not met") == ["not met: r (must) on sim:0 to sim:3 together: m is 2, limit at most 1 (dtype=bfloat16)"]
+    assert screen.about("not met") == ["not met: r (must) on sim:0 to sim:3 together: m is 2, bound at most 1 (dtype=bfloat16)"]
 
 
 def test_a_run_that_ends_early_keeps_nothing_to_itself() -> None:

@@ -198,7 +198,7 @@ def test_another_limit_is_reported_and_no_regression(profile: Profile, tmp_path:
     other = loader.load(str(tmp_path / "other.toml"), saved.CHECKLIST)
     difference = against(run(profile), run(other, 1))
     assert sentences(difference, Change.UNCLEAR) == ["right"]
-    assert difference.entries[0].note == "the limit was different: at_most 0.01, now at_most 0.0001"
+    assert difference.entries[0].note == "the bound was different: at_most 0.01, now at_most 0.0001"
     assert (sentences(difference, Change.NEW), sentences(difference, Change.GONE)) == (["added"], ["known"])
     assert "the profile differs" in difference.conditions[0]
 

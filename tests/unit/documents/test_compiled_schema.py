@@ -171,7 +171,7 @@ def test_what_is_too_long_is_not_looked_into_and_the_first_mistake_ends_it() -> 
     document["accelerators"] = Counted([1] * 600_000)
     found = schema.first_problem("assessment", document)
     assert found is not None
-    assert found.message == "a list of 600000 items is too long: the limit is 10000"
+    assert found.message == "a list of 600000 items is too long: the maximum is 10000"
     assert Counted.looked == 0
     document["accelerators"] = Counted([1] * 9_000)
     found = schema.first_problem("assessment", document)

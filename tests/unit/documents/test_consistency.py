@@ -309,7 +309,7 @@ def test_a_file_of_an_early_version_is_read_with_a_note_about_unchecked_parts(
 
 ALTERED_EARLY: dict[str, tuple[Callable[[Any], object], str]] = {
     "all evidence gone": (no_evidence, "which is in no evidence"),
-    "a pass that misses its limit": (lambda d: finding(d, "autocast-right").update(value=2), "is pass, but its value is 2 and its limit at_most 0"),
+    "a pass that misses its limit": (lambda d: finding(d, "autocast-right").update(value=2), "is pass, but its value is 2 and its bound at_most 0"),
     "a limit that is none": (lambda d: finding(d, "autocast-right").update(limit="fine"), "a limit that cannot be read: fine"),
     "a value without evidence": (
         lambda d: (finding(d, "autocast-right").update(value=0.5, limit="at_most 1"), None),
@@ -327,7 +327,7 @@ ALTERED_EARLY: dict[str, tuple[Callable[[Any], object], str]] = {
     "a failure of what ended": (
         lambda d: finding(d, "autocast-right").update(outcome="fail", value=None, earned=0), "failed without a value, although driver.autocast finished"
     ),
-    "another level for one use": (lambda d: finding(d, "no-new-faults").update(level="info"), "another level, weight or limit on another accelerator"),
+    "another level for one use": (lambda d: finding(d, "no-new-faults").update(level="info"), "another level, weight or bound on another accelerator"),
     "a finding of one accelerator": (
         lambda d: (d["accelerators"].append({**d["accelerators"][0], "id": "cpu:1", "evidence": [], "findings": []})),
         "has a finding on some accelerators, but not on all",
@@ -369,8 +369,8 @@ def test_a_limit_of_more_than_six_digits_blames_no_early_file(limit: Limit) -> N
         off = abs(limit.bound) * 1e-3 + 1e-3
         far = limit.bound + off if limit.operator is Operator.AT_MOST else limit.bound - off
         assert unfounded(str(limit), far, Outcome.FAIL) is None
-        assert "its limit" in (unfounded(str(limit), far, Outcome.PASS, 1.0) or "")
-    assert "its limit" in (unfounded(str(limit), float("nan"), Outcome.PASS, 1.0) or "")
+        assert "its bound" in (unfounded(str(limit), far, Outcome.PASS, 1.0) or "")
+    assert "its bound" in (unfounded(str(limit), float("nan"), Outcome.PASS, 1.0) or "")
     assert unfounded(str(limit), float("nan"), Outcome.FAIL) is None
 
 
@@ -418,7 +418,7 @@ def test_a_limit_between_without_an_end_is_none(document: Any) -> None:
     entry = next(entry for entry in demands["require"] if entry["id"] == "within")
     entry["limit"]["high"] = None
     document["profile"]["sha256"] = profile_demands.digest_of(demands)
-    with pytest.raises(BadFileError, match="the limit of within is none"):
+    with pytest.raises(BadFileError, match="the bound of within is none"):
         assessment.from_json(document, "here")
 
 

@@ -50,7 +50,7 @@ def test_more_values_than_fit_into_memory_are_refused_before_they_are_made(
     monkeypatch.setattr(files, "MOST_VALUES", 100)
     assert files.parse_json("[" + "{}," * 48 + "{}]") == [{}] * 49
     (tmp_path / "a.json").write_text("[" + "{}," * 50 + "{}]")
-    with pytest.raises(BadFileError, match="it has about 102 values; the limit is 100"):
+    with pytest.raises(BadFileError, match="it has about 102 values; the maximum is 100"):
         files.read_json(tmp_path / "a.json", largest_bytes=2**20)
 
 

@@ -234,7 +234,7 @@ def test_no_device_has_an_infinite_speed() -> None:
 
 
 def test_a_truth_value_is_no_number_and_no_number_is_true() -> None:
-    for value, bound, words in ((True, 1, "a boolean, but the limit is a number"), (1, True, "a number, but the limit is a boolean")):
+    for value, bound, words in ((True, 1, "a boolean, but the bound is a number"), (1, True, "a number, but the bound is a boolean")):
         for operator in (Operator.AT_LEAST, Operator.EQUALS):
             limit = Limit(operator, bound)
             assert not satisfies(value, limit)

@@ -69,7 +69,7 @@ def test_what_makes_sense_is_taken(tmp_path: Path, id: str, setting: str) -> Non
 
 
 def test_settings_that_no_request_can_carry_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadFileError, match=r"(?s)its settings take \d+ KiB; the limit is 64.*remedy"):
+    with pytest.raises(BadFileError, match=r"(?s)its settings take \d+ KiB; the maximum is 64.*remedy"):
         load(tmp_path, "operators.sweep", f'only = ["{"x" * 2**17}"]')
 
 

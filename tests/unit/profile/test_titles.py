@@ -76,7 +76,7 @@ def test_findings_carry_it_into_the_assessment_and_back(tmp_path: Path) -> None:
         del finding["title"]
     early = assessment.from_json(document, "here")  # as early versions wrote it
     assert {finding.title for finding in early.accelerators[0].findings} == {""}
-    assert "error is 3, limit at most 1" in render("table", early)
+    assert "error is 3, bound at most 1" in render("table", early)
 
 
 def finding(**changes: Any) -> Finding:

@@ -61,7 +61,7 @@ def test_the_document_is_generated_from_the_checks() -> None:
 def test_the_document_has_all_of_a_check() -> None:
     made = check_reference.markdown([topic])
     assert "### own.topic\n\n**Own things hold.** Measures own things.\n\nAs `count` says, \\<b>boldly\\</b>.\n" in made
-    assert "Runs on each accelerator; about 0.5 s; limit 60 s, then three times that." in made
+    assert "Runs on each accelerator; about 0.5 s; time limit 60 s, then three times that." in made
     assert '[settings."own.topic"]\ncount = 3  # at least 2, at most 9\nnames = ["a\\nb", "c\\"d"]\nshare = 1.0\n# none is not set\n' in made
     assert "| `error` | m\\|s | lower | Worst a\\|b of \\*all\\* \\[x\\] in `share_of_all`. |" in made
     assert "| `plain` | GB/s |  |  |" in made

@@ -165,7 +165,7 @@ def test_a_finding_in_words_has_its_figure_its_place_and_what_it_is_about() -> N
     about = "softmax in bfloat16, strided input: 3 of 1200 calls differed\x1b[2J\n"
     text = rendering.measured(build.failed("x", reason=about))
     assert text == (
-        "relative_error is 0.031, limit at most 0.01 (dtype=bfloat16); "
+        "relative_error is 0.031, bound at most 0.01 (dtype=bfloat16); "
         "softmax in bfloat16, strided input: 3 of 1200 calls differed"
     )
     assert len(rendering.reason(build.failed("x", reason="word " * 500))) <= 600
@@ -214,7 +214,7 @@ def test_figures_that_differ_are_a_range_that_names_its_ends() -> None:
     (group,) = groups(*((build.failed("x", value=value, unit="GB/s"),) for value in (0.5, 0.25, 0.75)))
     (statement,) = group.entries[rendering.Kind.BLOCKER][0].statements
     assert statement.lines == [
-        "relative_error is 0.25 (cuda:1) to 0.75 GB/s (cuda:2), limit at most 0.01 GB/s (dtype=bfloat16)"
+        "relative_error is 0.25 (cuda:1) to 0.75 GB/s (cuda:2), bound at most 0.01 GB/s (dtype=bfloat16)"
     ]
     assert statement.applies_to == ""
 

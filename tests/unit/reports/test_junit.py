@@ -54,7 +54,7 @@ def test_what_is_ready_with_limits_is_green_unless_shoulds_fail_too() -> None:
     assert (parse(build.one_use()).failures, parse(build.one_use()).errors) == (0, 0)
     (limit,) = case(build.one_use(), "cpu:0 inference", "copy-bandwidth").result
     assert isinstance(limit, junitparser.Skipped)
-    assert limit.message.startswith("limit: bandwidth_gbps is 11.5 GB/s, limit at least 20 GB/s")
+    assert limit.message.startswith("limit: bandwidth_gbps is 11.5 GB/s, bound at least 20 GB/s")
     assert parse(build.one_use(), fail_on=Level.SHOULD).failures == 1
 
 
@@ -81,7 +81,7 @@ def test_a_failure_has_reason_and_remedy() -> None:
     (result,) = case(build.everything(), "cuda:0 training", "matmul-bfloat16").result
     assert isinstance(result, junitparser.Failure)
     assert result.type == "must"
-    assert "relative_error is 0.031, limit at most 0.01 (dtype=bfloat16)" in result.message
+    assert "relative_error is 0.031, bound at most 0.01 (dtype=bfloat16)" in result.message
     assert "do: Update the compiler that matmul-bfloat16 depends on. (update-software)" in result.text
 
 

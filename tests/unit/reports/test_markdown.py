@@ -193,7 +193,7 @@ def test_where_words_differ_each_accelerator_has_its_own() -> None:
     ]
     text = plain(render("markdown", build.assessment(*items)))
     for number in range(2):
-        assert f"  - npu:{number}: relative_error is 0.031, limit at most 0.01 (dtype=bfloat16); op {number}\n" in text
+        assert f"  - npu:{number}: relative_error is 0.031, bound at most 0.01 (dtype=bfloat16); op {number}\n" in text
 
 
 def test_a_simulated_chip_and_a_rehearsal_are_reported() -> None:

@@ -77,8 +77,8 @@ def test_every_finding_that_is_no_pass_is_shown_with_its_remedy() -> None:
 def test_a_blocker_has_value_limit_device_and_remedy() -> None:
     entry = section(render("table", build.everything()), "BLOCKERS")
     assert entry.count("matmul-bfloat16  (cuda:0 only; training, inference; parity.matmul)") == 1  # common to both uses: once
-    assert "relative_error is 0.031, limit at most 0.01 (dtype=bfloat16)" in entry
-    assert "backward_coverage is 0.99999, limit at least 1" in entry  # not rounded to what it fails
+    assert "relative_error is 0.031, bound at most 0.01 (dtype=bfloat16)" in entry
+    assert "backward_coverage is 0.99999, bound at least 1" in entry  # not rounded to what it fails
     assert "do:  Update the compiler that matmul-bfloat16 depends on." in entry
     assert entry.index("backward-coverage") < entry.index("matmul-bfloat16") < entry.index("attention")  # by weight
 
@@ -189,7 +189,7 @@ def test_the_smallest_valid_document_is_rendered() -> None:
     text = render("table", build.assessment(build.accelerator((finding,), (), (Use.TRAINING,), device), host={}))
     assert "cuda:0  unknown model" in text
     assert "x  (training)" in text
-    assert "value is 0.031, limit at most 0.01" in text
+    assert "value is 0.031, bound at most 0.01" in text
 
 
 def test_wide_characters_and_long_words_are_counted_in_columns() -> None:
@@ -209,7 +209,7 @@ def test_identical_accelerators_are_one_section_and_the_odd_one_is_named() -> No
     assert "training   NOT READY (simulated)  58..97 to 61..97  1 blocker" in text
     assert "softmax-bfloat16  (sim:2 only; training, inference; operators.sweep)" in text
     assert "collectives-correct  (training, inference; multichip.collectives on sim:0 to sim:3 together)" in text
-    assert "bandwidth_gbps is 11.5 (sim:0) to 11.8 GB/s (sim:3), limit at least 20 GB/s" in text
+    assert "bandwidth_gbps is 11.5 (sim:0) to 11.8 GB/s (sim:3), bound at least 20 GB/s" in text
 
 
 def test_a_blocker_names_its_subject_in_words() -> None:
