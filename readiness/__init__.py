@@ -15,8 +15,9 @@ fit, what models call).
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from readiness.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from readiness.accelerators import fault_counters, version_rules
@@ -67,43 +68,35 @@ __all__ = [
 ]
 
 #: Where the names are. Each is imported when it is first used: the command line must not pay for what it does not need.
-_LAZY = {
-    "Accelerator": "readiness.accelerators.base",
-    "AcceleratorFacts": "readiness.datamodel",
-    "Action": "readiness.datamodel",
-    "Better": "readiness.datamodel",
-    "Cost": "readiness.datamodel",
-    "Measure": "readiness.datamodel",
-    "Measurement": "readiness.datamodel",
-    "Note": "readiness.datamodel",
-    "Phase": "readiness.check_registry",
-    "Placement": "readiness.distributed",
-    "Row": "readiness.datamodel",
-    "Scope": "readiness.check_registry",
-    "Skip": "readiness.check_registry",
-    "Strictness": "readiness.numerics",
-    "Yield": "readiness.datamodel",
-    "check": "readiness.check_registry",
-    "device_health": "readiness.accelerators.readers.health",
-    "fault_counters": "readiness.accelerators",
-    "fingerprint": "readiness.numerics",
-    "host_of": "readiness.accelerators.remote_devices",
-    "place": "readiness.distributed",
-    "run_ranks": "readiness.distributed",
-    "scratch": "readiness.host.temp_dirs",
-    "strict_precision": "readiness.numerics.strict_precision",
-    "temp_dir": "readiness.host.temp_dirs",
-    "unsupported_as_reason": "readiness.numerics.unsupported",
-    "version_rules": "readiness.accelerators",
-    "workload_schema": "readiness.tracing",
+_PLACES = {
+    "Accelerator": "accelerators.base",
+    "AcceleratorFacts": "datamodel",
+    "Action": "datamodel",
+    "Better": "datamodel",
+    "Cost": "datamodel",
+    "Measure": "datamodel",
+    "Measurement": "datamodel",
+    "Note": "datamodel",
+    "Phase": "check_registry",
+    "Placement": "distributed",
+    "Row": "datamodel",
+    "Scope": "check_registry",
+    "Skip": "check_registry",
+    "Strictness": "numerics",
+    "Yield": "datamodel",
+    "check": "check_registry",
+    "device_health": "accelerators.readers.health:",
+    "fault_counters": "accelerators.fault_counters:",
+    "fingerprint": "numerics",
+    "host_of": "accelerators.remote_devices",
+    "place": "distributed",
+    "run_ranks": "distributed",
+    "scratch": "host.temp_dirs",
+    "strict_precision": "numerics.strict_precision",
+    "temp_dir": "host.temp_dirs",
+    "unsupported_as_reason": "numerics.unsupported",
+    "version_rules": "accelerators.version_rules:",
+    "workload_schema": "tracing.workload_schema:",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(_LAZY[name])
-    if name == "device_health":  # the module itself, under a name that says of what
-        return module
-    found = getattr(module, name, None)
-    return found if found is not None else importlib.import_module(f"{_LAZY[name]}.{name}")
+__getattr__ = lazy_names(globals(), _PLACES)

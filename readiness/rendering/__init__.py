@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from readiness.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from readiness.rendering.accelerators import (
@@ -132,16 +133,16 @@ __all__ = [
 ]
 
 #: Where the names are. Each is imported when it is first used: a command that cleans a message must not pay for reports.
-_LAZY = {
+_PLACES = {
     "DeviceGroup": "device_groups",
     "FindingGroup": "findings",
     "Group": "device_groups",
     "Kind": "findings",
     "LeftOut": "device_groups",
-    "MATURITY_TITLE": "maturity.TITLE",
+    "MATURITY_TITLE": "maturity:TITLE",
     "Paint": "colours",
-    "REHEARSAL_TITLE": "detection_summary.TITLE",
-    "SOAK_CLAIMS_TITLE": "soak_claims.TITLE",
+    "REHEARSAL_TITLE": "detection_summary:TITLE",
+    "SOAK_CLAIMS_TITLE": "soak_claims:TITLE",
     "Section": "text_budget",
     "SharedFailure": "device_groups",
     "SharedFinding": "device_groups",
@@ -197,10 +198,4 @@ _LAZY = {
     "wrap": "text",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, other = _LAZY[name].partition(".")
-    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), other or name)
-    return found
+__getattr__ = lazy_names(globals(), _PLACES)
