@@ -26,6 +26,27 @@ _TITLES = {
     "workload-judged-serve": "Every operator of serving could be judged",
 }
 
+#: Requirements of `general` that are a should because models mostly compute in another dtype, by that dtype: a must of one
+#: that is trained or served in it. The last are musts where the run has several chips: ranks that share one may be refused.
+_MUSTS_OF_DTYPE = {
+    "float16": (
+        "operators-core-forward-float16", "operators-core-right-float16", "operators-core-survive-float16",
+        "operators-core-backward-float16", "special-propagation-float16", "special-overflow-float16",
+        "special-precision-float16",
+    ),
+}  # fmt: skip
+_MUSTS_OF_SEVERAL = {"float16": ("collectives-right-float16",)}
+
+
+def raised(workload: Workload) -> list[dict[str, Any]]:
+    """Return the requirements of `general` that this workload's dtype makes a must, as entries of a profile."""
+    dtype = workload.dtype
+    why = f"This model computes in {dtype}: nobody trains or serves it for a month where {dtype} fails."
+    return [
+        *({"id": id, "level": "must", "why": why} for id in _MUSTS_OF_DTYPE.get(dtype, ())),
+        *({"id": id, "level_of_several": "must", "why": why} for id in _MUSTS_OF_SEVERAL.get(dtype, ())),
+    ]
+
 
 def requirements(workload: Workload) -> list[dict[str, Any]]:
     """Return the requirements of a workload, as entries of a profile."""
@@ -56,20 +77,22 @@ def requirements(workload: Workload) -> list[dict[str, Any]]:
             _entry(
                 f"workload-native-{short}", [use], "fallback_share", everywhere | {"weight": "calls"},
                 {"at_most": 0, "zero": 0.2, "level": "should", "weight": 3},
-                "An operator that runs on the host copies every tensor there and back, at each of its calls.",
+                "A month of it is right and slower: an operator that runs on the host copies every tensor there and back, "
+                "at each of its calls.",
                 workload, "Keep these operators out of the model's inner loop, and ask the vendor for native kernels.",
             ),
             _entry(
                 f"workload-repeats-{short}", [use], "nondeterministic", everywhere,
                 {"at_most": 0, "zero": 10, "level": "should", "weight": 1},
-                "A run whose operators differ from call to call cannot be repeated: its faults cannot be "
-                "distinguished from noise.",
+                "Models are trained and served for months with sums in no fixed order; but such a run cannot be repeated, "
+                "and its faults look like noise.",
                 workload, "Select deterministic kernels, or accept it.",
             ),
             _entry(
                 f"workload-unaligned-{short}", [use], "refuse_unaligned", everywhere,
                 {"at_most": 0, "zero": 10, "level": "should", "weight": 1},
-                "An input sliced to start between two multiples of 16 bytes raises an error, or ends the process.",
+                "A month of it that copies such inputs first is right: one that is sliced to start between two multiples "
+                "of 16 bytes raises an error, or ends the process.",
                 workload, "Call clone() on sliced inputs of these operators; report the rows to the vendor.",
             ),
             _entry(
@@ -113,7 +136,7 @@ def profile(workload: Workload, *, file: str) -> str:
     }  # fmt: skip
     lines = [f"{key} = {_toml(value)}" for key, value in head.items()]
     lines += ["", '[settings."operators.workload"]', f"workload = {_toml(f'beside:{file}')}"]
-    for entry in requirements(workload):
+    for entry in (*requirements(workload), *raised(workload)):
         lines += ["", "[[require]]", *(f"{key} = {_toml(value)}" for key, value in entry.items())]
     return "\n".join(lines) + "\n"
 
