@@ -69,6 +69,11 @@ class Call:
         written = self.outs
         return [*self.arguments, *(value for name, value in self.keywords.items() if name not in written)]
 
+    def only_read(self) -> list[torch.Tensor]:
+        """The tensors that the call reads and must leave as they are, over the device's memory."""
+        written = {id(tensor) for tensor in tensors_in([self.argument(name) for name in self._written()])}
+        return [tensor for tensor in tensors_in(self.read()) if id(tensor) not in written]
+
     @property
     def outs(self) -> set[str]:
         """The names of the arguments that are `out=`."""

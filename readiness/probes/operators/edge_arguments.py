@@ -17,6 +17,8 @@ from readiness.probes.operators.edge_inputs import ARGUMENTS, EDGE, MANY, MIDDLE
 _TARGETS = 1_021
 #: Rows whose numbers 16 bits do not hold, and tokens of a large vocabulary.
 _FAR, VOCABULARY = 70_001, 131_072
+#: One row more than 2^19.
+TALL = 2**19 + 1
 
 
 def _scaled_sum(factory: InputFactory) -> Calls:
@@ -265,6 +267,69 @@ def _looked_up_far(factory: InputFactory) -> Calls:
     yield "with places of 32 bits", (factory.numbers(EDGE, 17), factory.indices(EDGE, 65).to(torch.int32))
 
 
+def _bagged(factory: InputFactory) -> Calls:
+    """Yield bags of indices of 32 bits, added up and the largest of each."""
+    if factory.dtype.is_floating_point:
+        for mode in ("sum", "max"):
+            yield "with places of 32 bits", (
+                factory.numbers(EDGE, 5), factory.indices(EDGE, 9, 17).to(torch.int32), {"mode": mode}
+            )  # fmt: skip
+
+
+def _weighed_by_one_number(factory: InputFactory) -> Calls:
+    """Yield a weight of no dimensions in float32 between two tensors, as running means of 16 bits are weighed."""
+    if factory.dtype in (torch.float32, torch.bfloat16, torch.float16):
+        yield ARGUMENTS, (factory.numbers(9, EDGE), factory.numbers(9, EDGE), torch.tensor(0.25))
+
+
+def _scattered_nowhere(factory: InputFactory) -> Calls:
+    """Yield no indices along a dimension that has elements: all must stay."""
+    yield "at no places", (factory.numbers(5, 7), 1, torch.zeros(5, 0, dtype=torch.int64), factory.numbers(5, 0))
+
+
+def _filled_nowhere(factory: InputFactory) -> Calls:
+    yield "at no places", (factory.numbers(5, 7), 1, torch.zeros(0, dtype=torch.int64), 1)
+
+
+def _tall(*shapes: tuple[int, ...]) -> Callable[[InputFactory], Calls]:
+    """Yield more rows than a grid of 2^19 blocks has; of gradients too little would be left of so long sums."""
+
+    def calls(factory: InputFactory) -> Calls:
+        if factory.dtype is torch.float32:
+            yield f"on {TALL} rows", tuple(factory.numbers(*shape).detach() for shape in shapes)
+
+    return calls
+
+
+def _many_convolved(dimensions: int) -> Callable[[InputFactory], Calls]:
+    """Yield more images than 16 bits count."""
+
+    def calls(factory: InputFactory) -> Calls:
+        if factory.dtype is torch.float32:
+            yield MANY, (factory.numbers(ROWS, 1, *[2] * dimensions), factory.numbers(2, 1, *[2] * dimensions))
+
+    return calls
+
+
+def _many_padded(mode: str) -> Callable[[InputFactory], Calls]:
+    def calls(factory: InputFactory) -> Calls:
+        if factory.dtype is torch.float32:
+            yield MANY, (factory.numbers(ROWS, 1, 3), (2, 1), {"mode": mode})
+
+    return calls
+
+
+def _masked_attention(factory: InputFactory) -> Calls:
+    """Yield masks over few queries, as in decoding, masks of their own for each text, long texts, and narrow values."""
+    for texts, queries, keys in ((1, 1, 69), (1, 8, EDGE), (2, 17, 33), (1, 3, 1_100)):
+        mask = torch.rand(texts, 1, queries, keys) > 0.3
+        mask[..., 0] = True  # a row that may look at nothing has no defined result
+        inputs = [factory.numbers(texts, 2, length, 8) for length in (queries, keys, keys)]
+        yield f"on {queries} queries of {keys} keys of {texts} texts, attn_mask", (*inputs, {"attn_mask": mask})
+    yield "on 3 queries of 1100 keys", tuple(factory.numbers(1, 2, length, 8) for length in (3, 1_100, 1_100))
+    yield "with values narrower than keys", tuple(factory.numbers(1, 2, 17, width) for width in (16, 16, 8))
+
+
 def _gathered_far(factory: InputFactory) -> Calls:
     yield MIDDLE.format(2 * _FAR), (factory.numbers(_FAR, 2), 0, _far_places().unsqueeze(-1).expand(-1, 2).contiguous())
 
@@ -325,6 +390,18 @@ CALLS: dict[Callable[[InputFactory], Calls], tuple[str, ...]] = {
     _vocabulary_loss: ("nn.functional.cross_entropy",),
     _selected_far: ("index_select",),
     _looked_up_far: ("nn.functional.embedding",),
+    _bagged: ("nn.functional.embedding_bag",),
+    _weighed_by_one_number: ("lerp",),
+    _scattered_nowhere: ("scatter", "scatter_add"),
+    _filled_nowhere: ("index_fill",),
+    _tall((TALL, 4), (4, 2)): ("mm",),
+    _tall((2,), (TALL, 4), (4, 2)): ("addmm",),
+    _tall((TALL, 4), (2, 4), (2,)): ("nn.functional.linear",),
+    _many_convolved(1): ("nn.functional.conv1d",),
+    _many_convolved(2): ("nn.functional.conv2d",),
+    _many_padded("replicate"): ("nn.functional.pad.replicate",),
+    _many_padded("reflect"): ("nn.functional.pad.reflect",),
+    _masked_attention: ("attention.math", "nn.functional.scaled_dot_product_attention"),
     _gathered_far: ("gather",),
     _changed_far: ("index_add", "index_copy"),
     _scattered_far: ("scatter", "scatter_add"),

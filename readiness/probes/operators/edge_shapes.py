@@ -284,7 +284,7 @@ def _middle(factory: InputFactory) -> Calls:
 
 
 def _sorted_middle(factory: InputFactory) -> Calls:
-    """Yield 2^22 values in one of several shapes, more than a sort by blocks takes at once."""
+    """Yield more than 2^22 values in one of several shapes, more than a sort by blocks takes at once."""
     if factory.dtype is torch.float32:
         shape, dimension = factory.rotation.sort
         yield MIDDLE.format(f"{'x'.join(map(str, shape))}"), (factory.numbers(*shape).detach(), dimension)

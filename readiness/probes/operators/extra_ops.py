@@ -367,9 +367,11 @@ def _normal(values: torch.Tensor) -> torch.Tensor:
 
 
 def _bernoulli(values: torch.Tensor) -> torch.Tensor:
-    """Check that a quarter is 1 and the rest 0."""
-    drawn = torch.empty(_DRAWN, dtype=values.dtype, device=values.device).bernoulli_(0.25).cpu().double()
-    right = [bool(((drawn == 0) | (drawn == 1)).all()), _within(drawn.mean(), 0.25, 0.433, values.dtype)]
+    """Check that a quarter is 1 and the rest 0, in whole numbers and truth values too."""
+    right = []
+    for dtype in (values.dtype, torch.int64, torch.bool):
+        drawn = torch.empty(_DRAWN, dtype=dtype, device=values.device).bernoulli_(0.25).cpu().double()
+        right += [bool(((drawn == 0) | (drawn == 1)).all()), _within(drawn.mean(), 0.25, 0.433, values.dtype)]
     return torch.tensor(right, device=values.device)
 
 

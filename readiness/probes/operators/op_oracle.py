@@ -28,7 +28,8 @@ class Bounds(Protocol):
 class OpOracle:
     """Compares a device's result for one sample with float64, with the CPU in the same dtype, and with itself.
 
-    The reference, and what the CPU makes of it in the same dtype, are computed when they are first needed.
+    The reference, and what the CPU makes of it in the same dtype, are computed when they are first needed. `watched` asks
+    that inputs which the operator only reads are as they were afterwards.
     """
 
     trial: OpTrial
@@ -36,6 +37,7 @@ class OpOracle:
     gradients: bool
     layouts: Sequence[Layout] = layouts.VIEWS
     bounds: Bounds | None = None
+    watched: bool = False
     _moved: list[CallResult] = field(default_factory=list)
     _wide: CallResult | None = None
     _native: CallResult | None = None
@@ -49,11 +51,18 @@ class OpOracle:
 
     def check(self) -> CallResult:
         """Call the operator on the device. Raises FailedError for a refusal or a wrong result."""
-        called = self.trial.on_device(self.sample, self.gradients)
+        called = self.trial.on_device(self.sample, self.gradients, watched=self.watched)
         # On the CPU the benchmark would be the very result that is judged.
         self._native = None if self.trial.on_cpu else self.trial.benchmark(self.sample, self.gradients)
         self.assert_matches(called, self._native)
+        self._assert_inputs_kept(called, self.sample.label)
         return called
+
+    def _assert_inputs_kept(self, called: CallResult, where: str) -> None:
+        """Raise FailedError if the last call on the device wrote to what it must only read."""
+        if self.watched and self.trial.overwritten:
+            phase = Phase.BACKWARD if called.backward else Phase.FORWARD  # without gradients it is tried once more
+            raise FailedError(Outcome.WRONG, phase, self.trial.overwritten, where)
 
     def check_again(self, called: CallResult) -> None:
         """Call it repeatedly on other views of the same values. Raises FailedError for a wrong result.
@@ -74,10 +83,13 @@ class OpOracle:
         # equal values another may be picked.
         native = CallResult(called.outputs, [_whole(out) for out in called.comparable], [], False)
         try:
-            other = self.trial.on_device(self.sample, self.gradients, layout)
-            if identical(other, called):
+            other = self.trial.on_device(self.sample, self.gradients, layout, watched=self.watched)
+            same = identical(other, called)
+            if not same:
+                self.assert_matches(other, native)
+            self._assert_inputs_kept(other, layout)
+            if same:
                 return True
-            self.assert_matches(other, native)
         except FailedError as failure:
             if failure.outcome is Outcome.UNJUDGED or not self._cpu_takes(layout):
                 return False

@@ -41,8 +41,8 @@ class OpTrial:
     for a layout and a device; `reference` is called in float64 in place of the operator; `rotation` is what the seed chose
     for this run. `fallbacks` collects warnings that something ran on the host, `nondeterministic` calls that differed from
     the same ones before: the outcome, unless something worse is found. `known` collects defects of PyTorch's own that it
-    showed, `doubts` what its float64 reference gets wrong and nobody knew. `forward_s` and `backward_s` are what
-    the last call on the device took.
+    showed, `doubts` what its float64 reference gets wrong and nobody knew. `overwritten` says which argument the last
+    watched call on the device wrote to though it must only read it; `forward_s` and `backward_s` are what the last one took.
     """
 
     accelerator: Accelerator
@@ -57,6 +57,7 @@ class OpTrial:
     nondeterministic: list[FailedError] = field(default_factory=list)
     known: list[tuple[KnownDefect, FailedError]] = field(default_factory=list)
     doubts: list[FailedError] = field(default_factory=list)
+    overwritten: str = ""
     forward_s: float = 0.0
     backward_s: float = 0.0
     caller: OpCaller = field(init=False)
@@ -71,8 +72,13 @@ class OpTrial:
         """True if the device is the host; then only float64 is a reference."""
         return self.accelerator.device.type == "cpu"
 
-    def on_device(self, sample: Sample, gradients: bool, layout: Layout = Layout.CONTIGUOUS) -> CallResult:
-        """Move the inputs, call the operator, and synchronise. Raises FailedError for the device's errors."""
+    def on_device(
+        self, sample: Sample, gradients: bool, layout: Layout = Layout.CONTIGUOUS, *, watched: bool = False
+    ) -> CallResult:
+        """Move the inputs, call the operator, and synchronise. Raises FailedError for the device's errors.
+
+        A `watched` call is followed by a look at its inputs.
+        """
         phase, where = Phase.FORWARD, layout.value or sample.label
         start = turn = 0.0
 
@@ -87,16 +93,38 @@ class OpTrial:
         device = self.accelerator.device
         try:
             given = sample.converted(self.place(layout, device), device)
-            watched = cpu_fallback.watched(lambda warning: self.fallbacks.append((phase, where, warning)))
-            with watched, _threads(sample.threads):
+            warned = cpu_fallback.watched(lambda warning: self.fallbacks.append((phase, where, warning)))
+            with warned, _threads(sample.threads):
                 called = self.caller.call(given, gradients, enter)
                 self.accelerator.synchronize()
+            changed = _changed(sample, given) if watched else []
         except Exception as problem:
             self.flush_async_errors()
             raise failed(problem, phase, where) from problem
         end = time.perf_counter()
         self.forward_s, self.backward_s = (turn - start, end - turn) if called.backward else (end - turn, 0.0)
+        if watched:
+            self.overwritten = self._overwritten(sample, gradients, layout, changed) if changed else ""
         return called.detached()
+
+    def _overwritten(self, sample: Sample, gradients: bool, layout: Layout, changed: list[int]) -> str:
+        """Return in words which of the changed inputs nobody was to write to; empty if there is none, or nobody knows.
+
+        Operators that write to an argument do so on the CPU as well: in the dtype under test, or in float64 if the CPU is
+        what is tried.
+        """
+        place = self.place(layout, CPU)
+        host = sample.converted((lambda tensor: place(samples.widened(tensor))) if self.on_cpu else place, CPU, widen=self.on_cpu)
+        try:
+            self.caller.call(host, gradients, _unannounced)
+        except Exception:  # noqa: BLE001 - then nobody knows what may be written to
+            return ""
+        written = set(_changed(sample, host))
+        found = [number for number in changed if number not in written]
+        if not found:
+            return ""
+        names = ", ".join(str(number) for number in found)
+        return f"it writes to what it must only read: tensor {names} of {len(sample.tensors())} among its inputs"
 
     def on_host(
         self, sample: Sample, gradients: bool, convert: Convert, move: Convert | None = None
@@ -159,6 +187,20 @@ class OpTrial:
             with contextlib.suppress(Exception):  # the operator has failed already
                 self.accelerator.synchronize()
                 return
+
+
+def _changed(sample: Sample, given: Sample) -> list[int]:
+    """Return the numbers, from 1, of the tensors of a call that are no longer what was given."""
+    return [
+        number
+        for number, (before, after) in enumerate(zip(sample.tensors(), given.tensors(), strict=True), 1)
+        if before is not after and not _keeps(before.detach(), after.detach())
+    ]
+
+
+def _keeps(before: torch.Tensor, after: torch.Tensor) -> bool:
+    """True if the values are the same; what was widened for float64 is compared as it was given."""
+    return before.shape == after.shape and comparison.identical([before], [after.to(before.dtype)])
 
 
 @contextlib.contextmanager

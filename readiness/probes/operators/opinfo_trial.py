@@ -149,16 +149,16 @@ class OpInfoTrial:
             return failure
         return None
 
-    def _oracle(self, sample: Sample, gradients: bool) -> OpOracle:
+    def _oracle(self, sample: Sample, gradients: bool, *, watched: bool = False) -> OpOracle:
         views = [layout for layout in layouts.VIEWS if self.offsets or layout is not Layout.OFFSET]
         views = [] if self._entry.within(op_semantics.NO_VIEWS) else views
-        return OpOracle(self.trial, sample, gradients, views)
+        return OpOracle(self.trial, sample, gradients, views, watched=watched)
 
     def _checked(self, drawn: Sequence[Sample], count: int, gradients: bool) -> Iterator[CallResult]:
         """Yield the results of the samples, all right. Raises FailedError."""
         shown = 0
         for sample in drawn[: count + _SPARE]:
-            oracle = self._oracle(sample, gradients)
+            oracle = self._oracle(sample, gradients, watched=not shown)
             try:
                 called = oracle.check()
             except FailedError as failure:

@@ -18,8 +18,9 @@ MODEL_WIDTHS = (512, 576, 896, 1024, 1152, 1408, 1536, 1792, 2048, 2304, 2560, 2
 SUM_LENGTHS = (4_099, 32_771, 65_539, 131_101)
 #: Elements past a power of two at which a reduction may split its work.
 MIDDLE_LENGTHS = (8_193, 16_411, 32_771, 65_539, 131_101, 262_147, 524_309, 1_048_583)
-#: Sorts of 2^22 elements in all: one row, or along either dimension.
-SORTS = (((2**22,), 0), ((2, 2**21), 1), ((2**21, 2), 0), ((2**11, 2**11), 1), ((2**11, 2**11), 0))
+#: Sorts of more than 2^22 elements in all: one row, or along either dimension.
+SORTS = (((2**22 + 1,), 0), ((2, 2**21 + 1), 1), ((2**21 + 1, 2), 0), ((2**11, 2**11 + 1), 1), ((2**11 + 1, 2**11), 0),
+         ((3, 2**21), 0))  # fmt: skip
 #: Operators that are tried on all threads of the host, by what kind of kernel they are.
 THREADED = (
     "add", "mul", "exp", "nn.functional.gelu", "nn.functional.silu", "where", "softmax", "log_softmax",

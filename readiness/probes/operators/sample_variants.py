@@ -1,7 +1,7 @@
 """Sample variants: further calls of an operator that break real devices.
 
-They are tried in one dtype only, after the plain samples: other arguments, fewer elements, strides that must be kept.
-For what language models use also: single gradients, memory to write to, writing in place, and values that are no
+They are tried in one dtype only, after the plain samples: other arguments, fewer elements, strides that must be kept,
+writing in place. For what language models use also: single gradients, memory to write to, and values that are no
 numbers. Where the CPU refuses such a call, nobody else need take it.
 """
 
@@ -25,6 +25,8 @@ _OTHERS = {True: 3, False: 1}
 #: Gradients of every subset are asked for up to so many inputs, of single ones and of all but one beyond.
 _ALL_SUBSETS = 3
 _PLAIN = 1.0
+#: Give float64 whatever they are given: in place there is no room for that, but in a reference in float64.
+_GIVES_FLOAT64 = frozenset({"float_power"})
 #: What starts the names of operators that work on images.
 _ON_IMAGES = ("nn.functional.", "native_batch_norm", "_native_batch_norm", "_batch_norm", "max_pool2d", "native_group_norm",
               "_upsample", "grid_sampler_2d", "sigmoid", "tanh", "cat")
@@ -58,6 +60,8 @@ def further(entry: Entry, dtype: torch.dtype, drawn: Sequence[Sample], tried: Sa
         yield image
     if entry.core:
         yield from _circumstances(entry, tried, leniency)
+    if (written := _in_place_on_a_view(entry, tried)) is not None:
+        yield written
 
 
 def _circumstances(entry: Entry, sample: Sample, leniency: float) -> Iterator[Sample]:
@@ -72,11 +76,18 @@ def _circumstances(entry: Entry, sample: Sample, leniency: float) -> Iterator[Sa
             yield without_gradients(replace(sample, label="on expanded inputs", through=_on_expanded, leniency=leniency))
     if entry.info.supports_out:
         yield without_gradients(replace(sample, label=INTO_STRIDED_MEMORY, through=into_strided_memory))
-    if (in_place := entry.info.inplace_variant) is not None and not entry.within(op_semantics.RANDOM):
-        def write(_: Callable[..., Any], given: Sample) -> Any:
-            return _in_place(in_place, given)
 
-        yield without_gradients(replace(sample, label="in place on a view", through=write))
+
+def _in_place_on_a_view(entry: Entry, sample: Sample) -> Sample | None:
+    """Return the call of the operator that writes to its first argument, which is a view; None if there is no such one."""
+    in_place = entry.info.inplace_variant
+    if in_place is None or entry.name in _GIVES_FLOAT64 or entry.within(op_semantics.RANDOM):
+        return None
+
+    def write(_: Callable[..., Any], given: Sample) -> Any:
+        return _in_place(in_place, given)
+
+    return without_gradients(replace(sample, label="in place on a view", through=write))
 
 
 def without_gradients(sample: Sample) -> Sample:

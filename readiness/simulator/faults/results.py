@@ -45,6 +45,12 @@ def _bool() -> torch.dtype:
     return torch.bool
 
 
+def _strided() -> torch.layout:
+    import torch
+
+    return torch.strided
+
+
 def _place(tensor: torch.Tensor, position: int) -> tuple[int, ...]:
     place = []
     for extent in reversed(tensor.shape):
@@ -196,6 +202,21 @@ def zero_result(injection: Injection) -> bool:
             flat[-count:] = 0
             tensor.copy_(flat.view(tensor.shape))
     return bool(found)
+
+
+@kind("overwritten-input", at=Stage.AFTER, severity=0.1, unit="share of the elements, from the last on")
+def overwritten_input(injection: Injection) -> bool:
+    """An argument that is only read is written to: part of it is zero afterwards, and the result is right."""
+    acted = False
+    for tensor in injection.call.only_read():
+        if not tensor.numel() or tensor.layout != _strided() or 0 in tensor.stride():
+            continue
+        flat = tensor.reshape(-1).clone()
+        count = min(max(1, round(flat.numel() * injection.severity)), flat.numel())
+        acted |= bool((flat[-count:] != 0).any())
+        flat[-count:] = 0
+        tensor.copy_(flat.view(tensor.shape))
+    return acted
 
 
 @kind("saturate", at=Stage.AFTER)

@@ -33,6 +33,8 @@ from tests.support.paths import RESOURCES, ROOT
 TABLE = RESOURCES / "catalogue.toml"
 #: Reported defects that slipped through once, of the same form.
 REPORTED = RESOURCES / "missed_defects.toml"
+#: Public reports that nobody had built for when they were first tried, of the same form.
+PUBLIC = RESOURCES / "public_defects.toml"
 HEALTHY = "healthy"
 _SWEEP = "operators.sweep"
 #: Operators of the database that are judged in float32 (forward, backward) and in bfloat16. Seen on a healthy chip.
@@ -158,6 +160,11 @@ class Result:
 def rows(table: Path = TABLE) -> list[Row]:
     """A table, in its order."""
     return [_row(entry) for entry in tomllib.loads(table.read_text(encoding="utf-8"))["row"]]
+
+
+def reported() -> list[Row]:
+    """Reported defects beside the catalogue's: those that slipped through, and those that nobody had built for."""
+    return [*rows(REPORTED), *rows(PUBLIC)]
 
 
 def unprecedented() -> list[str]:
@@ -287,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-j", type=int, default=1, metavar="N", help="rows at once")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    table = [*rows(), *rows(REPORTED)]
+    table = [*rows(), *reported()]
     known = {row.id: [row] for row in [*table, healthy(table)]}
     for row in table:
         known.setdefault(row.family, []).append(row)

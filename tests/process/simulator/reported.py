@@ -1,8 +1,9 @@
 """The operator sweep on reported defects, without the rest of a run: `python -m tests.process.simulator.reported [ID ...]`.
 
-Each row of missed_defects.toml that the sweep ought to see (or of the catalogue, where it is named) is planted, and its
-operators are tried on that chip in one process, as the sweep tries them: quick enough to try a condition, or a new trial
-of the sweep, by hand. What judges in earnest is `python -m tests.process.simulator.catalogue`.
+Each row of missed_defects.toml and of public_defects.toml that the sweep ought to see (or of the catalogue, where it is named)
+is planted, and its operators are tried on that chip in one process, as the sweep tries them: quick enough to try a condition,
+or a new trial of the sweep, by hand. A class stands for its rows (`public`). What judges in earnest is
+`python -m tests.process.simulator.catalogue`.
 """
 
 from __future__ import annotations
@@ -80,9 +81,9 @@ def tried(row: catalogue.Row, dtypes: Sequence[str], *, sound: bool = False) -> 
 def main(ids: Sequence[str]) -> int:
     """Print what became of each row, in the usual dtypes and in the further ones; 1 where one was missed in all of them."""
     missed = 0
-    table = catalogue.rows(catalogue.REPORTED) + (catalogue.rows() if ids else [])
+    table = catalogue.reported() + (catalogue.rows() if ids else [])
     for row in table:
-        if not row.operators or (ids and row.id not in ids):
+        if not row.operators or (ids and not {row.id, row.family} & set(ids)):
             continue
         caught = False
         for name, dtypes in (("usual", USUAL), ("further", FURTHER)):

@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 from tests.support.simulator import inside
 
 ROWS = catalogue.rows()
-REPORTED = catalogue.rows(catalogue.REPORTED)
+REPORTED = catalogue.reported()
 PLANTED = [row for row in (*ROWS, *REPORTED) if not row.beyond]
 BY_ID = {row.id: row for row in ROWS}
 SOURCE = ROOT.parent / "shared" / "data" / "defects.json"

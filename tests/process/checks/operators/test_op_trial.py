@@ -140,6 +140,24 @@ def test_of_equal_values_another_layout_may_pick_another(override: Override) -> 
     assert outcomes(sweep("argmax")) == {}
 
 
+def test_an_input_that_is_only_read_must_stay_as_it_was(override: Override) -> None:
+    def kernel(values: torch.Tensor) -> torch.Tensor:
+        result = torch.copysign(torch.ones_like(values), values) < 0
+        if values.dtype is torch.float32:
+            values.fill_(-1)
+        return result
+
+    override("signbit", kernel)
+    found = sweep("signbit")
+    assert outcomes(found) == {"signbit": ("wrong", "forward")}
+    assert "it writes to what it must only read: tensor 1 of 1 among its inputs" in detail(found, "signbit")
+
+
+def test_running_statistics_may_be_written_to() -> None:
+    """No schema says so: the reference, which writes to them as well, does."""
+    assert outcomes(sweep("native_batch_norm", "nn.functional.batch_norm", "nn.functional.instance_norm")) == {}
+
+
 def test_what_differs_from_call_to_call_on_dense_inputs_alone_shows(override: Override) -> None:
     turn = [0]
 

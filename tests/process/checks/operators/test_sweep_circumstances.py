@@ -10,9 +10,13 @@ from readiness.accelerators import sim, stack
 from readiness.accelerators.base import Accelerator
 from readiness.probes.operators import op_semantics
 from readiness.simulator import machine_file as chips
+from readiness.simulator.machine_file import Condition
 from tests.support import value
 from tests.support.operators import findings
 from tests.support.simulator import chip, defect, inside
+
+
+_ATTENTION, _FUSED = "nn.functional.scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu"
 
 
 def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",)) -> dict[str, list[str]]:
@@ -59,6 +63,17 @@ def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",)
         (defect("unwritten", "embedding_renorm_"), "nn.functional.embedding_bag", "with arguments"),
         (defect("ignore-argument", "sum*", options={"argument": "dtype"}), "sum", "in bfloat16, with results in float32"),
         (defect("zero-result", "cat", tensors_over=128, severity=0.3), "cat", "on 300 tensors"),
+        (defect("zero-result", "bernoulli_.float", dtype=("int64",)), "bernoulli.statistics", "integers differ"),
+        (defect("wrong-result", _FUSED, severity=0.3, of=["attn_mask"], ndim=[4]), _ATTENTION, "of 1 texts, attn_mask"),
+        (defect("wrong-result", _FUSED, severity=0.3, of=["key"], rows_over=1023), _ATTENTION, "of 1100 keys"),
+        (defect("wrong-gradient", "convolution_backward", severity=0.5, of=["input"], rows_over=65535), "nn.functional.conv1d",
+         "on 65537 rows"),
+        (defect("wrong-gradient", "replication_pad1d_backward", severity=0.5, rows_over=65535), "nn.functional.pad.replicate",
+         "on 65537 rows"),
+        (defect("zero-result", "scatter.src", of=["index"], empty=True), "scatter", "at no places"),
+        (defect("zero-result", ("mm", "addmm"), severity=0.3, rows_over=524_288), "nn.functional.linear", "on 524289 rows"),
+        (defect("unwritten", "fill_.Scalar", of=["self"], noncontiguous=True), "fill", "in place on a view"),
+        (defect("overwritten-input", "tanh", noncontiguous=True, backward=False), "tanh", "on a strided input: it writes"),
     ],
 )  # fmt: skip
 def test_planted(planted: chips.Defect, only: str, where: str) -> None:
@@ -78,6 +93,8 @@ def test_planted(planted: chips.Defect, only: str, where: str) -> None:
         (defect("zero-result", "bernoulli*"), "bernoulli.statistics", "integers differ"),
         (defect("zero-result", ("native_dropout", "bernoulli*")), "dropout.statistics", "integers differ"),
         (defect("zero-result", "normal_"), "normal.statistics", "integers differ"),
+        (replace(defect("wrong-result", "lerp.Tensor", severity=1.0), when=Condition(of=("weight",), dtype=("float32",))),
+         "lerp", "with arguments"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
