@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Row, Skip, Yield, check, workload_schema
-
-
-def vet(settings: Mapping[str, Any]) -> None:
-    """Raises UsageError where a profile names a workload that is none."""
-    if name := settings.get("workload"):
-        workload_schema.load(workload_schema.find(name))
-
 
 _REMEDY = "Look at which operators take the time, with the vendor's profiler; use a serving engine with fused kernels."
 
@@ -84,7 +76,7 @@ _REMEDY = "Look at which operators take the time, with the vendor's profiler; us
     typical_s=5.0,
     limit_s=180.0,
     alone=True,
-    vet=vet,
+    vet=workload_schema.vet,
     least={"prompt": 1, "narrow_prompt": 1, "tokens": 2, "rounds": 1, "batches": 1},
 )
 def serving(

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from readiness import Accelerator, Action, Better, Cost, Measure, Row, Skip, Yield, check, workload_schema
 
 _REMEDY = "Update the engine or the vendor's fork of it; compare with model.serving, which uses plain torch."
-
-
-def vet(settings: Mapping[str, Any]) -> None:
-    """Raises UsageError where a profile names a workload that is none."""
-    if name := settings.get("workload"):
-        workload_schema.load(workload_schema.find(name))
 
 
 @check(
@@ -72,7 +65,7 @@ def vet(settings: Mapping[str, Any]) -> None:
     typical_s=180.0,
     limit_s=1200.0,
     alone=True,
-    vet=vet,
+    vet=workload_schema.vet,
     least={"prompt": 1, "tokens": 2, "rounds": 1, "batches": 1, "deadline_s": 1},
 )  # fmt: skip
 def serving_engine(

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Row, Skip, Yield, check, workload_schema
-
-
-def vet(settings: Mapping[str, Any]) -> None:
-    """Raises UsageError where a profile names a workload that is none."""
-    if name := settings.get("workload"):
-        workload_schema.load(workload_schema.find(name))
 
 
 @check(
@@ -109,7 +102,7 @@ def vet(settings: Mapping[str, Any]) -> None:
     typical_s=5.0,
     limit_s=180.0,
     alone=True,
-    vet=vet,
+    vet=workload_schema.vet,
     least={"batch": 1, "length": 1, "budget_s": 0.01},
 )
 def training(

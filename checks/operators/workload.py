@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Note, Row, Skip, Yield, check, workload_schema
-
-
-def vet(settings: Mapping[str, Any]) -> None:
-    """Raises UsageError where a profile names a workload that is none."""
-    if name := settings.get("workload"):
-        workload_schema.load(workload_schema.find(name))
 
 
 @check(
@@ -156,7 +149,7 @@ def vet(settings: Mapping[str, Any]) -> None:
     typical_s=47.0,
     limit_s=900.0,
     catches=("narrow-sums", "wrong-tail"),
-    vet=vet,
+    vet=workload_schema.vet,
     least={"call_limit_s": 0.1},
 )  # fmt: skip
 def workload(

@@ -15,7 +15,7 @@ from readiness.probes.throughput import product_measures
     typical_s=4.0,
     limit_s=180.0,
     alone=True,
-    vet=product_measures.vet,
+    vet=workload_schema.vet,
     least={"budget_s": 0.001},
 )
 def products(accelerator: Accelerator, *, workload: str = "", budget_s: float = 2.0) -> Iterator[Yield]:

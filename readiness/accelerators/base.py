@@ -13,20 +13,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from readiness.accelerators import pcie, rated_figures, sysfs
-from readiness.accelerators.interconnect import Links
-from readiness.accelerators.pcie import Slot
-from readiness.accelerators.rated_figures import Rated
-from readiness.accelerators.readers.contract import Reading
-from readiness.accelerators.run_timeline import RunTimeline
+from readiness.accelerators import sysfs
 from readiness.datamodel import AcceleratorFacts
 
 if TYPE_CHECKING:
     import torch
 
+    from readiness.accelerators.interconnect import Links
+    from readiness.accelerators.pcie import Slot
+    from readiness.accelerators.rated_figures import Rated
+    from readiness.accelerators.readers.contract import Reading
     from readiness.accelerators.readers.kernel_log import Event
-
-
+    from readiness.accelerators.run_timeline import RunTimeline
 
 
 class OutOfReachError(Exception):
@@ -136,6 +134,8 @@ class Stack(ABC):
 
     def rated(self, facts: AcceleratorFacts) -> Rated | None:
         """Return what this model of device is sold as; None if nobody has written it down."""
+        from readiness.accelerators import rated_figures
+
         return rated_figures.of_model(facts.model)
 
     def counters(self, facts: AcceleratorFacts) -> Mapping[str, int] | None:  # noqa: ARG002
@@ -171,6 +171,8 @@ class Stack(ABC):
 
     def slot(self, facts: AcceleratorFacts) -> Slot | None:
         """Return the state of this device's slot; None if the kernel does not report it."""
+        from readiness.accelerators import pcie
+
         return pcie.read(facts.properties.get("pci_address"), self.root)
 
     def module(self) -> Any:

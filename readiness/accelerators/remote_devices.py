@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from readiness.datamodel import AcceleratorFacts
-from readiness.documents import schema
-from readiness.documents.assessment import facts_from_json, facts_to_json
 
 #: No machine has more.
 MOST_ACCELERATORS = 4096
@@ -22,6 +20,8 @@ _NOTHING_MEASURED: dict[str, Any] = {"evidence": [], "findings": [], "verdicts":
 
 def delta_encode(facts: AcceleratorFacts, lead: AcceleratorFacts) -> dict[str, Any]:
     """Return the entries of `facts_to_json` that differ from those of `lead`: peers of one make differ in little."""
+    from readiness.documents.assessment import facts_to_json
+
     document, common = facts_to_json(facts), facts_to_json(lead)
     own = {key: value for key, value in document.items() if value != common[key]}
     if "properties" in own and document["properties"].keys() == common["properties"].keys():
@@ -33,6 +33,8 @@ def delta_encode(facts: AcceleratorFacts, lead: AcceleratorFacts) -> dict[str, A
 
 def delta_decode(document: Mapping[str, Any], lead: Mapping[str, Any]) -> AcceleratorFacts:
     """The inverse of `delta_encode`; `lead` as JSON."""
+    from readiness.documents.assessment import facts_from_json
+
     properties = document.get("properties", {})
     if document.get("properties_like", "properties" not in document):
         properties = lead["properties"] | properties
@@ -45,6 +47,9 @@ def accelerators_from_json(documents: Any) -> tuple[AcceleratorFacts, ...]:
     Raises ValueError for anything else, for one that occurs twice, and for one that says where it is: that is known
     from the command line alone.
     """
+    from readiness.documents import schema
+    from readiness.documents.assessment import facts_from_json
+
     if not isinstance(documents, list) or len(documents) > MOST_ACCELERATORS:
         raise ValueError(f"not a list of at most {MOST_ACCELERATORS} accelerators")
     found: dict[str, AcceleratorFacts] = {}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from readiness.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import sqlite3
 
 _MAGIC = b"SQLite format 3\0"
 _HEAD_BYTES = 4096

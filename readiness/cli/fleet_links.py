@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,10 +12,11 @@ import typer
 
 from readiness.cli import common
 from readiness.cli.fleet import Database, expected_hosts, refuse_options
-from readiness.engine.remote_hosts import REACH
 from readiness.errors import Exit, UsageError
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from readiness.fleet.links.attribution import Plan
     from readiness.fleet.links.summary import Between
     from readiness.fleet.links.trials import Start
@@ -39,8 +39,12 @@ def links(
         ),
     ] = None,
     reach: Annotated[
-        str, typer.Option("--reach", metavar="COMMAND", help="Command that starts Python on a host, here and there.")
-    ] = REACH,
+        str | None,
+        typer.Option(
+            "--reach", metavar="COMMAND",
+            help="Command that starts Python on a host, here and there. [default: ssh -o BatchMode=yes {host} {python}]",
+        ),
+    ] = None,
     ray: Annotated[
         str | None, typer.Option("--ray", metavar="ADDRESS", help="Start runs by this Ray cluster: auto or HOST:PORT.")
     ] = None,
@@ -63,6 +67,7 @@ def links(
     database at once: a command that was killed goes on. Exits 1 if a host, a link or a group is named, 3 if anything is
     unknown, 0 if all that was tried is right.
     """
+    from readiness.engine.remote_hosts import REACH
     from readiness.fleet import store
     from readiness.fleet.links import attribution, summary, trials
     from readiness.rendering import formats
@@ -70,16 +75,17 @@ def links(
     arguments = list(options or ())
     refuse_options(arguments, _OWN_OPTIONS, "fleet links")
     limit_s = common.seconds(limit, "--limit")
+    command = REACH if reach is None else reach
     connection = store.open_store(database, create=hosts is not None)
     try:
         names = _hosts(connection, hosts)
         screening_rounds = attribution.SCREENING_ROUNDS if rounds is None else rounds
         plan = attribution.Plan(names, screening_rounds, group)
-        _refuse_reach(names, reach)
+        _refuse_reach(names, command)
         if _begin(connection, plan, arguments, again):
-            with _starter(reach, ray) as start:
+            with _starter(command, ray) as start:
                 trials.run(
-                    connection, start, reach=reach, limit_s=limit_s, at_once=at_once,
+                    connection, start, reach=command, limit_s=limit_s, at_once=at_once,
                     on_event=None if quiet else lambda text: common.put_message(f"readiness: {text}"),
                 )  # fmt: skip
         between = summary.read(connection)

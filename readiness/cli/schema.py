@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from readiness.cli import common
-from readiness.documents import schema as schemas
 
 
 class Name(StrEnum):
@@ -30,4 +29,6 @@ class Name(StrEnum):
 
 def schema(name: Annotated[Name, typer.Argument(help="The name of the schema.")]) -> None:
     """Print the JSON Schema of a file format."""
+    from readiness.documents import schema as schemas
+
     common.put(schemas.text(name.value))

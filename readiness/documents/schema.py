@@ -7,10 +7,12 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from readiness.documents.compiled_schema import Table, Violation, compiled
 from readiness.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from readiness.documents.compiled_schema import Table, Violation
 
 NAMES = (
     "profile", "waivers", "assessment", "baseline", "difference", "comparison", "chip", "rehearsal", "workload", "pack",
@@ -46,6 +48,8 @@ def text(name: str) -> str:
 
 @cache
 def _table(name: str, part: str | None) -> Table:
+    from readiness.documents.compiled_schema import compiled
+
     whole = json.loads(text(name))
     return compiled(whole if part is None else {"$ref": f"#/$defs/{part}", "$defs": whole["$defs"]})
 

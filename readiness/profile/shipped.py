@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from readiness import package_data
-from readiness.profile import group_expansion
 
 
 def names() -> list[str]:
@@ -45,6 +44,8 @@ def _bases(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _ids(document: Mapping[str, Any]) -> list[str]:
+    from readiness.profile import group_expansion
+
     return [plain["id"] for plain, _ in group_expansion.requirements(document)]
 
 

@@ -29,7 +29,6 @@ from readiness.datamodel import Assessment
 from readiness.documents.files import write_atomically, write_bytes_atomically, written_through
 from readiness.errors import InternalError, ReadinessError, UsageError, did_you_mean
 from readiness.host.identity import host_name, this_host
-from readiness.rendering.charts import shows_blocks
 
 _FLAG = "--format"
 #: What a format may take beside the assessment and the colour.
@@ -220,6 +219,8 @@ def write(request: Request, assessment: Assessment, colour: bool, stdout: TextIO
     run's journal.
     """
     if request.file is None:
+        from readiness.rendering.charts import shows_blocks
+
         blocks = shows_blocks(getattr(stdout, "encoding", None))
         text = render(request.format, assessment, colour, columns(stdout), blocks=blocks, **further)
         format_ = formats()[request.format]

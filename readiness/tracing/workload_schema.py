@@ -197,6 +197,12 @@ def find(name_or_file: str) -> Path:
     return _folder() / f"{name_or_file}{SUFFIX}"
 
 
+def vet(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of a check whose `workload` is none. Raises UsageError."""
+    if name := settings.get("workload"):
+        load(find(name))
+
+
 def _folder() -> Path:
     return package_data.shipped("profiles") / "workloads"
 

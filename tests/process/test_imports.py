@@ -33,3 +33,16 @@ def test_reading_a_workload_and_writing_its_profile_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "False\n"
+
+
+def test_listing_loads_nothing_that_runs_or_reads_assessments() -> None:
+    code = (
+        "import contextlib, io, sys; from readiness.__main__ import main; sys.argv = ['readiness', 'list']\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): main()\n"
+        "assert 'readiness.cli.fleet_links' in sys.modules\n"
+        "names = ('torch', 'psutil', 'pickle', 'sqlite3', 'readiness.isolation', 'readiness.distributed', 'readiness.simulator',\n"
+        "    'readiness.judging', 'readiness.documents.assessment', 'readiness.engine.remote_hosts', 'readiness.rendering.charts')\n"
+        "print([name for name in names if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert answer.stdout.strip() == "[]"

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from readiness.datamodel import Action, Better, Measure
-from readiness.tracing import workload_schema
 
 _REMEDY = "The rows give each call's sizes and rate: report the slow ones to the vendor; pad sizes to multiples of 128."
 
@@ -33,12 +29,6 @@ def share_of_host(title: str) -> Measure:
         remedy="Look for what the device does besides.",
         action=Action.CONTACT_VENDOR,
     )  # fmt: skip
-
-
-def vet(settings: Mapping[str, Any]) -> None:
-    """Raises UsageError where a profile names a workload that is none."""
-    if name := settings.get("workload"):
-        workload_schema.load(workload_schema.find(name))
 
 
 def measures(what: str) -> dict[str, Measure]:

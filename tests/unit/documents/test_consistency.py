@@ -310,7 +310,7 @@ def test_a_file_of_an_early_version_is_read_with_a_note_about_unchecked_parts(
 ALTERED_EARLY: dict[str, tuple[Callable[[Any], object], str]] = {
     "all evidence gone": (no_evidence, "which is in no evidence"),
     "a pass that misses its limit": (lambda d: finding(d, "autocast-right").update(value=2), "is pass, but its value is 2 and its bound at_most 0"),
-    "a limit that is none": (lambda d: finding(d, "autocast-right").update(limit="fine"), "a limit that cannot be read: fine"),
+    "a limit that is none": (lambda d: finding(d, "autocast-right").update(limit="fine"), "a bound that cannot be read: fine"),
     "a value without evidence": (
         lambda d: (finding(d, "autocast-right").update(value=0.5, limit="at_most 1"), None),
         "has the value 0.5, which is in no evidence",
