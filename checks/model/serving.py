@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from readiness import Accelerator, Action, Better, Cost, Measure, Measurement, Row, Skip, Yield, check, workload_schema
 
+_COMPILER_REMEDY = "Serve call by call; report it to the maker of the stack's backend of torch.compile."
 _REMEDY = "Look at which operators take the time, with the vendor's profiler; use a serving engine with fused kernels."
 
 
@@ -71,13 +72,71 @@ _REMEDY = "Look at which operators take the time, with the vendor's profiler; us
             remedy="Look for what the device does besides.",
             action=Action.CONTACT_VENDOR,
         ),
+        "compiled_supported": Measure(
+            "1", better=Better.HIGHER,
+            meaning="1 where torch.compile compiles the layers for prompts and single tokens; nothing where it was not tried.",
+            title="Serving of the model can be compiled",
+            why="A compiler fuses what single calls read and write again, and starts fewer kernels for each token.",
+            remedy="Update the stack or its backend of torch.compile; serve call by call until then.",
+            action=Action.UPDATE_SOFTWARE,
+        ),
+        "compiled_wrong_tokens": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Tokens that the compiled model chooses and the same model call by call, after the same text, clearly does not: "
+                "a tie between two tokens is none, logits that are no numbers are."
+            ),
+            title="The compiled model's tokens are those of the same model call by call ({phase})",
+            why="A service that is fast and writes other words is no service.",
+            remedy=_COMPILER_REMEDY,
+            action=Action.CONTACT_VENDOR,
+        ),
+        "compiled_logit_error": Measure(
+            "1", better=Better.LOWER,
+            meaning=(
+                "Largest deviation of a compiled logit from the same one call by call, after the same text, over the root mean "
+                "square of that step's logits."
+            ),
+            why="Where tokens differ it says by how much, and how near the others are to it.",
+            remedy=_COMPILER_REMEDY,
+            action=Action.CONTACT_VENDOR,
+        ),
+        "compiled_first_token_ms": Measure(
+            "ms", better=Better.LOWER,
+            meaning="Time to the first token of a batch of prompts, compiled: median and 99th percentile.",
+            why="It is how long somebody waits before an answer begins.",
+            remedy=_REMEDY,
+            action=Action.CONTACT_VENDOR,
+        ),
+        "compiled_between_tokens_ms": Measure(
+            "ms", better=Better.LOWER,
+            meaning="Time between two tokens of a batch, compiled: median and 99th percentile.",
+            why="It is how fast an answer is written where serving is compiled.",
+            remedy=_REMEDY,
+            action=Action.CONTACT_VENDOR,
+        ),
+        "compiled_tokens_per_s": Measure(
+            "1/s", better=Better.HIGHER,
+            meaning="Tokens of all answers of a batch over the median time, compiled.",
+            why="It says how many chips a service needs.",
+            remedy=_REMEDY,
+            action=Action.ADD_HARDWARE,
+        ),
+        "compiled_speedup": Measure(
+            "1", better=Better.HIGHER,
+            meaning="Median time between two tokens call by call over that of the compiled model, in the same batch.",
+            title="Compiling makes decoding no slower",
+            why="A compiler that makes tokens slower is no use.",
+            remedy="Report it to the maker of the stack's backend of torch.compile.",
+            action=Action.CONTACT_VENDOR,
+        ),
     },
     cost=Cost.SECONDS,
     typical_s=5.0,
     limit_s=180.0,
     alone=True,
     vet=workload_schema.vet,
-    least={"prompt": 1, "narrow_prompt": 1, "tokens": 2, "rounds": 1, "batches": 1},
+    least={"prompt": 1, "narrow_prompt": 1, "tokens": 2, "rounds": 1, "batches": 1, "compile_within_s": 0.01},
 )
 def serving(
     accelerator: Accelerator,
@@ -90,6 +149,10 @@ def serving(
     tokens: int = 16,
     rounds: int = 4,
     largest: bool = True,
+    compiled: bool = True,
+    compile_narrow: bool = False,
+    compile_within_s: float = 60.0,
+    backend: str = "inductor",
 ) -> Iterator[Yield]:
     """Reads prompts and decodes tokens with the profile's model, and checks a narrow one's tokens.
 
@@ -99,12 +162,17 @@ def serving(
     in each of `rounds`; with `largest` once more with as many conversations as fit (label `largest`). Tokens are compared on
     narrow layers of every kind, in float32 against float64 on the host.
 
+    With `compiled` the same through torch.compile, where the stack has `backend`: layers are compiled, a graph for all of a
+    kind. Each token of the narrow model, and of the true one's first conversation, is compared with that chosen call by call
+    after the same text. Compiling cannot be interrupted: what it took before says whether the next part fits into
+    `compile_within_s`. Narrow layers are timed so only with `compile_narrow`.
+
     Labels: `batch`, `quantile` (p50, p99), `phase` (prefill, decode).
     """
     import torch
 
     from readiness import strict_precision, unsupported_as_reason
-    from readiness.probes.model import decoder, steps
+    from readiness.probes.model import compiled_serving, decoder, steps
     from readiness.probes.parity import train_and_decode
 
     if not workload:
@@ -126,8 +194,9 @@ def serving(
         wrong, clear = train_and_decode.disagreements(
             decoded.tokens, train_and_decode.forward(reference, text, decoded.tokens), torch.float32
         )
-    yield Measurement("supported", int(refusal.reason is None), {"phase": "tokens"}, about=refusal.reason)
-    if refusal.reason is None:
+    decodes = refusal.reason is None
+    yield Measurement("supported", int(decodes), {"phase": "tokens"}, about=refusal.reason)
+    if decodes:
         about = f"{workload}, {narrow.described}: {wrong} of {decoded.tokens.numel()} tokens"
         yield Measurement("wrong_tokens", wrong, samples=decoded.tokens.numel(), about=about)
         yield Row({"model": f"{workload}: {narrow.described}", "tokens": decoded.tokens.numel(), "clearly_chosen": clear})
@@ -156,3 +225,11 @@ def serving(
                 yield Row({"phase": phase, "share_of_host": "not known: other work keeps the host busy"})
             else:
                 yield Measurement("share_of_host", beside.share, {"phase": phase})
+    if compiled and decodes and (own or compile_narrow):
+        there = compiled_serving.Case("tokens", small, text.to(accelerator.device), tokens, decoded)
+        timed = compiled_serving.Case("pace", model, prompts.to(accelerator.device), tokens)
+        yield from compiled_serving.measurements(accelerator, there, timed, served, rounds=rounds, backend=backend,
+                                                 within_s=compile_within_s, known=own)  # fmt: skip
+    elif compiled:
+        why = "compiling narrow layers takes longer than they tell" if decodes else "call by call it does not decode"
+        yield Row({"compiled": f"not measured: {why}"})

@@ -105,6 +105,11 @@ def is_unsupported(problem: BaseException) -> bool:
     return _REFUSAL.search(str(problem)) is not None
 
 
+def is_of_compiler(problem: BaseException) -> bool:
+    """True if tracing or compiling refused (torch.compile raises kinds of its own), rather than the device failing."""
+    return type(problem).__module__.startswith(("torch._dynamo", "torch._inductor"))
+
+
 def describe(problem: BaseException) -> str:
     """Return the type and message of an exception in one line, cut to a few hundred characters."""
     return f"{type(problem).__name__}: {' '.join(str(problem).split())[:_LONGEST_MESSAGE]}"

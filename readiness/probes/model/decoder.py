@@ -7,7 +7,7 @@ Only workers import this: it imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,8 @@ from readiness.tracing import shrink_config
 Tensor = torch.Tensor
 #: Of each layer what is kept of the tokens so far: keys and values, or the latents that they are made of.
 Cache = list[Pair]
+#: A layer: from its input, the angles of positions and what it kept, to its output and what it keeps now.
+LayerCall = Callable[[Tensor, Pair, Pair | None], tuple[Tensor, Pair]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class _GroupedAttention(nn.Module):
         if past is not None:
             key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
         out = functional.scaled_dot_product_attention(
-            query, key, value, is_causal=query.shape[2] == key.shape[2], enable_gqa=True
+            query, key, value, is_causal=past is None, enable_gqa=True
         )
         return self.output(out.transpose(1, 2).flatten(2)), (key, value)
 
@@ -169,7 +171,7 @@ class _LatentAttention(nn.Module):
         key, value = both.split([shape.plain, shape.value], -1)
         query = torch.cat([plain, rotate(turned, turn)], -1)
         key = torch.cat([key, shared.expand(-1, shape.heads, -1, -1)], -1)
-        out = functional.scaled_dot_product_attention(query, key, value, is_causal=query.shape[2] == key.shape[2])
+        out = functional.scaled_dot_product_attention(query, key, value, is_causal=past is None)
         return self.output(out.transpose(1, 2).flatten(2)), (latent, shared)
 
 
@@ -243,13 +245,18 @@ class Decoder(nn.Module):
         if architecture.tied:
             self.head.weight = self.embedding.weight
 
-    def forward(self, tokens: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
-        """Return logits and the cache for the next tokens. Several tokens at once only if `cache` is None."""
+    def forward(
+        self, tokens: Tensor, cache: Cache | None = None, layers: Iterable[LayerCall] | None = None
+    ) -> tuple[Tensor, Cache]:
+        """Return logits and the cache for the next tokens. Several tokens at once only if `cache` is None.
+
+        `layers` are called in place of the model's own, which they do the work of, as compiled ones do.
+        """
         start = cache[0][1].shape[2] if cache else 0
         x = self.embedding(tokens)
         turn = angles(start, tokens.shape[1], self.turned, x)
         kept: Cache = []
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self.layers if layers is None else layers):
             x, pair = layer(x, turn, cache[index] if cache else None)
             kept.append(pair)
         return self.head(self.norm(x)), kept

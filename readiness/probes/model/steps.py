@@ -14,10 +14,10 @@ import torch
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Measurement, Row, Yield
 from readiness.host import memory as host_memory
-from readiness.numerics.unsupported import describe, is_out_of_memory, is_unsupported
+from readiness.numerics.unsupported import describe, is_of_compiler, is_out_of_memory, is_unsupported
 from readiness.probes.model import decoder
 from readiness.probes.model.decoder import Decoder, Plan
-from readiness.probes.parity.train_and_decode import lowered
+from readiness.probes.parity.train_and_decode import Decodes, lowered
 from readiness.probes.throughput import timing
 from readiness.probes.throughput.rate_baselines import Beside, beside_host
 from readiness.probes.throughput.timing import Timing
@@ -113,7 +113,7 @@ def compiled_steps(work: Training, *, budget_s: float, least: int, backend: str 
             first_s = time.perf_counter() - began
             found = steps(work, budget_s=budget_s, least=least)
     except Exception as problem:  # compilers raise their own kinds
-        if is_unsupported(problem) or type(problem).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        if is_unsupported(problem) or is_of_compiler(problem):
             return Compiled(refusal=describe(problem))
         raise
     finally:
@@ -173,7 +173,7 @@ class Served:
 
 
 @torch.no_grad()
-def serve(accelerator: Accelerator, model: Decoder, prompt: Tensor, count: int, *, rounds: int) -> Served:
+def serve(accelerator: Accelerator, model: Decodes, prompt: Tensor, count: int, *, rounds: int) -> Served:
     """Serve a batch of prompts (B, T) several times: read them, then decode `count` tokens greedily, one at a time."""
     clock, first, singles = timing.clock_of(accelerator), list[float](), list[float]()
 
@@ -198,7 +198,7 @@ def serve(accelerator: Accelerator, model: Decoder, prompt: Tensor, count: int, 
     return Served(prompt.shape[0], prompt.shape[1], Timing(tuple(first), share), Timing(tuple(singles), share))
 
 
-def _extend(found: list[Any], model: Decoder, tokens: Tensor, cache: decoder.Cache | None) -> None:
+def _extend(found: list[Any], model: Decodes, tokens: Tensor, cache: decoder.Cache | None) -> None:
     """Add logits and cache to a list: what is timed must leave its results somewhere."""
     found.extend(model(tokens, cache))
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from readiness.accelerators.base import Accelerator
-from readiness.numerics.unsupported import describe, is_unsupported
+from readiness.numerics.unsupported import describe, is_of_compiler, is_unsupported
 from readiness.probes.parity import transformer
 
 Tensor = torch.Tensor
@@ -75,16 +75,12 @@ def compare(accelerator: Accelerator, backend: str, steps: int) -> Compared:
             first: list[int] = []
             compiled = _train(accelerator, weights, size, batches, backend, lambda: first.append(_graphs(counters)))
         except Exception as problem:  # compilers raise their own kinds
-            if is_unsupported(problem) or _is_of_compiler(problem):
+            if is_unsupported(problem) or is_of_compiler(problem):
                 return Compared(refusal=describe(problem))
             raise
         return Compared(
             eager, compiled, _graphs(counters), first[-1] - first[0], sum(counters["graph_break"].values())
         )
-
-
-def _is_of_compiler(problem: BaseException) -> bool:
-    return type(problem).__module__.partition(".")[2].startswith(("_dynamo", "_inductor"))
 
 
 @contextlib.contextmanager

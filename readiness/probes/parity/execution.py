@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from readiness.accelerators.base import Accelerator
-from readiness.numerics.unsupported import describe, is_unsupported
+from readiness.numerics.unsupported import describe, is_of_compiler, is_unsupported
 from readiness.probes.parity import train_and_decode, transformer
 
 Tensor = torch.Tensor
@@ -52,14 +52,9 @@ def executed(mode: str, accelerator: Accelerator) -> Executed:
     except _NotOfferedError as problem:
         return Executed({}, refusal=str(problem))
     except Exception as problem:  # compilers raise their own kinds
-        if is_unsupported(problem) or _is_of_compiler(problem):
+        if is_unsupported(problem) or is_of_compiler(problem):
             return Executed({}, refusal=describe(problem))
         raise
-
-
-def _is_of_compiler(problem: BaseException) -> bool:
-    """Return whether tracing or compiling refused, rather than the device failing."""
-    return type(problem).__module__.partition(".")[2].startswith(("_dynamo", "_inductor"))
 
 
 def _error(found: Tensor, wanted: Tensor) -> float:

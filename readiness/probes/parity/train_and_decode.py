@@ -86,15 +86,20 @@ class Decoded:
 
 
 @torch.no_grad()
-def decode(model: Decodes, prompt: Tensor, count: int) -> Decoded:
-    """Decode `count` tokens after the prompt (B, T), each the most likely one, one position at a time with the cache."""
+def decode(model: Decodes, prompt: Tensor, count: int, text: Tensor | None = None) -> Decoded:
+    """Decode `count` tokens after the prompt (B, T), each the most likely one, one position at a time with the cache.
+
+    With `text` (B, count) the model goes on with its tokens in place of its own, so that each choice follows the same text
+    as another model's.
+    """
     cache: Any = None
     given, tokens, seen = prompt, [], []
-    for _ in range(count):
+    for step in range(count):
         logits, cache = model(given, cache)
         seen.append(logits[:, -1])
-        given = logits[:, -1].argmax(-1, keepdim=True)
-        tokens.append(given)
+        chosen = logits[:, -1].argmax(-1, keepdim=True)
+        tokens.append(chosen)
+        given = chosen if text is None else text[:, step : step + 1].to(prompt.device)
     return Decoded(torch.cat(tokens, 1).cpu(), torch.stack(seen, 1).cpu())
 
 
@@ -106,18 +111,36 @@ def forward(model: Decodes, prompt: Tensor, chosen: Tensor) -> Tensor:
     return logits.cpu()
 
 
-def disagreements(chosen: Tensor, reference: Tensor, dtype: torch.dtype, doubt: float = 64.0) -> tuple[int, int]:
+#: A choice is in doubt where the best logit leads it by no more than so many roundoffs of the row's root mean square.
+DOUBT = 64.0
+
+
+def disagreements(chosen: Tensor, reference: Tensor, dtype: torch.dtype) -> tuple[int, int]:
     """Return how many chosen tokens (B, N) float64 would clearly not have chosen, and how many it clearly chooses at all.
 
-    `reference` are the float64 logits at those places. A choice is in doubt, and not counted, where the best logit leads
-    the chosen one by no more than `doubt` roundoffs of the dtype times the row's root mean square.
+    `reference` are the float64 logits at those places. Choices in doubt are not counted.
     """
     logits = on_host(reference)
-    margin = doubt * unit_roundoff(dtype) * logits.square().mean(-1).sqrt()
     best = logits.topk(2, -1).values
-    valid = (chosen >= 0) & (chosen < logits.shape[-1])
-    lead = best[..., 0] - logits.gather(-1, chosen.clamp(0, logits.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
-    return int((~valid | (lead > margin)).sum()), int((best[..., 0] - best[..., 1] > margin).sum())
+    clear = best[..., 0] - best[..., 1] > DOUBT * unit_roundoff(dtype) * root_mean_square(logits)
+    return int(clearly_wrong(chosen, logits, dtype).sum()), int(clear.sum())
+
+
+def clearly_wrong(chosen: Tensor, reference: Tensor, dtype: torch.dtype, doubt: float = DOUBT) -> Tensor:
+    """Return for each chosen token (B, N) whether the reference's logits on the host would clearly not have chosen it."""
+    valid = (chosen >= 0) & (chosen < reference.shape[-1])
+    return ~valid | (lead_over(chosen, reference) > doubt * unit_roundoff(dtype) * root_mean_square(reference))
+
+
+def lead_over(chosen: Tensor, logits: Tensor) -> Tensor:
+    """Return by how much the best logit (B, N, vocabulary) leads that of each chosen token (B, N)."""
+    index = chosen.clamp(0, logits.shape[-1] - 1).unsqueeze(-1)
+    return logits.amax(-1) - logits.gather(-1, index).squeeze(-1)
+
+
+def root_mean_square(logits: Tensor) -> Tensor:
+    """Return the root mean square over the vocabulary."""
+    return logits.square().mean(-1).sqrt()
 
 
 def loss_difference(training_run: TrainingRun, reference: TrainingRun) -> float:

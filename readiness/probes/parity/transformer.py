@@ -65,7 +65,7 @@ class Attention(nn.Module):
         if past is not None:
             key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
         out = functional.scaled_dot_product_attention(
-            query, key, value, is_causal=query.shape[2] == key.shape[2], enable_gqa=True
+            query, key, value, is_causal=past is None, enable_gqa=True
         )
         return self.output(out.transpose(1, 2).flatten(2)), (key, value)
 

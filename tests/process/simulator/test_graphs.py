@@ -11,7 +11,7 @@ from readiness.accelerators import sim
 from readiness.accelerators.base import Accelerator
 from readiness.simulator import machine_file
 from readiness.simulator.faults import kinds
-from tests.support import run_check
+from tests.support import cpu, run_check
 from tests.support.simulator import chip, defect, inside
 
 
@@ -127,3 +127,25 @@ def test_a_stale_replay_is_seen() -> None:
 def test_decoding_of_growing_lengths_goes_through_the_compiler_of_the_device() -> None:
     found = _seen("parity.execution", "healthy", modes=("compiled",))
     assert (found["supported"], found["wrong"]) == (1, 0)
+
+
+def test_serving_through_a_wrong_compiler_is_seen() -> None:
+    settings = {"workload": "qwen3-8b", "tokens": 4, "batches": (1,), "rounds": 1, "narrow_prompt": 8, "dtype": "float32",
+                "compile_narrow": True, "compile_within_s": 0.01}  # fmt: skip
+    machine = chip(defect("wrong-compiled", "mm", severity=0.5), memory_gib=0.5)
+
+    def run() -> Any:
+        ill = run_check("model.serving", Accelerator(sim.facts(machine)[0], sim.STACK, seed=7), **settings)
+        well = run_check("model.serving", cpu(), **settings, backend="eager")
+        return [
+            {one.name: float(one.value) for one in found.measurements if one.labels.get("phase", "tokens") == "tokens"}
+            for found in (ill, well)
+        ]
+
+    ill, well = inside(machine, run)
+    for found in (well, ill):
+        assert (found["supported"], found["wrong_tokens"], found["compiled_supported"]) == (1, 0, 1)
+    assert well["compiled_wrong_tokens"] == 0
+    assert well["compiled_logit_error"] < 1e-4
+    assert ill["compiled_wrong_tokens"] > 0
+    assert ill["compiled_logit_error"] > 0.01
