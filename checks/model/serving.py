@@ -74,7 +74,7 @@ _REMEDY = "Look at which operators take the time, with the vendor's profiler; us
         ),
         "compiled_supported": Measure(
             "1", better=Better.HIGHER,
-            meaning="1 where torch.compile compiles the layers for prompts and single tokens; nothing where it was not tried.",
+            meaning="1 where torch.compile compiles the layers for prompts and tokens; nothing where it was not tried.",
             title="Serving of the model can be compiled",
             why="A compiler fuses what single calls read and write again, and starts fewer kernels for each token.",
             remedy="Update the stack or its backend of torch.compile; serve call by call until then.",
@@ -83,8 +83,8 @@ _REMEDY = "Look at which operators take the time, with the vendor's profiler; us
         "compiled_wrong_tokens": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Tokens that the compiled model chooses and the same model call by call, after the same text, clearly does not: "
-                "a tie between two tokens is none, logits that are no numbers are."
+                "Tokens that the compiled model chooses and the same model call by call, after the same text, clearly does "
+                "not: a tie between two tokens is none, logits that are no numbers are."
             ),
             title="The compiled model's tokens are those of the same model call by call ({phase})",
             why="A service that is fast and writes other words is no service.",
@@ -94,8 +94,8 @@ _REMEDY = "Look at which operators take the time, with the vendor's profiler; us
         "compiled_logit_error": Measure(
             "1", better=Better.LOWER,
             meaning=(
-                "Largest deviation of a compiled logit from the same one call by call, after the same text, over the root mean "
-                "square of that step's logits."
+                "Largest deviation of a compiled logit from the same one call by call, after the same text, over the root "
+                "mean square of that step's logits."
             ),
             why="Where tokens differ it says by how much, and how near the others are to it.",
             remedy=_COMPILER_REMEDY,

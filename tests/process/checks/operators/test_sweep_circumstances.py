@@ -15,7 +15,6 @@ from tests.support import value
 from tests.support.operators import findings
 from tests.support.simulator import chip, defect, inside
 
-
 _ATTENTION, _FUSED = "nn.functional.scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu"
 
 
