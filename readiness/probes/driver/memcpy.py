@@ -152,14 +152,14 @@ def _in(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, vie
 
 
 def _out(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, view: View, pinned: bool) -> float:
-    """Copy from a view into host memory that holds other values."""
-    source = view(_in_new_memory(accelerator, first))
+    """Copy from a view into host memory that holds other values; what is copied must stay as it was."""
+    source = _in_new_memory(accelerator, first)
     wanted = view(first)
     stale = view(second).contiguous()
     target = _host(stale, pinned)
-    target.copy_(source, non_blocking=True)
+    target.copy_(view(source), non_blocking=True)
     accelerator.synchronize()
-    return wrong_bytes(target, wanted)
+    return wrong_bytes(target, wanted) + wrong_bytes(_read(accelerator, source), first)
 
 
 def _placed(accelerator: Accelerator, tensor: torch.Tensor, on_device: bool, pinned: bool) -> torch.Tensor:
@@ -175,12 +175,12 @@ def _views(
     places: tuple[bool, bool],
     pinned: bool,
 ) -> float:
-    """From one view into another, of memory that holds other values; those around it must stay."""
+    """From one view into another, of memory that holds other values; those around it, and what is copied, must stay."""
     wanted = second.clone()
     write(wanted)[...] = read(first)
     source, target = (_placed(accelerator, one, place, pinned) for one, place in zip((first, second), places, strict=True))
     write(target).copy_(read(source), non_blocking=True)
-    return wrong_bytes(_read(accelerator, target), wanted)
+    return wrong_bytes(_read(accelerator, target), wanted) + wrong_bytes(_read(accelerator, source), first)
 
 
 def _overwritten(
@@ -197,9 +197,9 @@ def _overwritten(
 
 
 def _within(accelerator: Accelerator, first: torch.Tensor, second: torch.Tensor, view: View, pinned: bool) -> float:  # noqa: ARG001
-    """Copy from one view to another on the device, which reads and writes with strides."""
+    """Copy from one view to another on the device, which reads and writes with strides; what is copied must stay."""
     wanted = second.clone()
     view(wanted)[...] = view(first)
     source, target = _in_new_memory(accelerator, first), _in_new_memory(accelerator, second)
     view(target).copy_(view(source))
-    return wrong_bytes(_read(accelerator, target), wanted)
+    return wrong_bytes(_read(accelerator, target), wanted) + wrong_bytes(_read(accelerator, source), first)

@@ -114,7 +114,11 @@ class OpTrial:
         what is tried.
         """
         place = self.place(layout, CPU)
-        host = sample.converted((lambda tensor: place(samples.widened(tensor))) if self.on_cpu else place, CPU, widen=self.on_cpu)
+
+        def widened(tensor: torch.Tensor) -> torch.Tensor:
+            return place(samples.widened(tensor))
+
+        host = sample.converted(widened if self.on_cpu else place, CPU, widen=self.on_cpu)
         try:
             self.caller.call(host, gradients, _unannounced)
         except Exception:  # noqa: BLE001 - then nobody knows what may be written to

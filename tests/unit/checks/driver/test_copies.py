@@ -54,6 +54,20 @@ def test_equal_strides_with_gaps_copied_as_one_block_show(monkeypatch: pytest.Mo
     assert not wrong & {"gaps to other gaps", "gaps to dense", "contiguous"}
 
 
+def test_a_copy_that_spoils_what_it_reads_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(honest: Copy, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        honest(target, source)
+        if source.dim() == 2 and not source.is_contiguous() and 0 not in source.stride():
+            source.zero_()
+        return target
+
+    _plant(monkeypatch, defect)
+    evidence = run_check("driver.copies", dtypes=("float32",), large=17)
+    wrong = {(row["layout"], row["direction"]) for row in evidence.rows if row.get("wrong_bytes")}
+    assert wrong >= {("transposed", "to host"), ("strided", "on device"), ("equal gaps", "to host"), ("equal gaps", "on device")}
+    assert "contiguous" not in {layout for layout, _ in wrong}
+
+
 def test_a_copy_that_reads_its_source_after_it_was_overwritten_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = torch.Tensor.copy_
     late: list[tuple[torch.Tensor, torch.Tensor]] = []
