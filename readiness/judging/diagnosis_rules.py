@@ -16,6 +16,7 @@ WHOLE_MODELS = (
     "parity.recomputation supported", "stability.checkpoint resume_mismatches", "parity.determinism * op=training_step",
     "driver.autocast relative_error", "stability.load mismatches", "stability.load first_error", "stability.load errors",
     "stability.load supported", "operators.large *", "parity.special_values violations kind=precision",
+    "model.serving wrong_tokens", "model.serving supported", "model.training supported",
 )  # fmt: skip
 #: What ranks do together and compute: any operator that is wrong on one chip spoils it, and every wrong collective.
 SEVERAL_RANKS_COMPUTE = (
@@ -362,6 +363,12 @@ RULES = (
         Action.CHECK_CONFIG, absorbs=("cast", "copy*", "clone*", "contiguous*"),
     ),
     Rule(
+        "work-lost", ("throughput.stream wrong_values", "throughput.launch lost_calls"),
+        "Work that was started is not done, done twice, or done wrong: {about}",
+        "Believe no figure of this accelerator; report it with the rows.",
+        Action.CONTACT_VENDOR, follows=("throughput.stream *", "throughput.launch *"),
+    ),
+    Rule(
         "slow", ("stability.pace slowdown", "throughput.* *"),
         "Operations take longer than they should: {about}",
         "Look at clocks and power limit; ask the vendor for a kernel of the operation.",
@@ -444,6 +451,13 @@ RULES = (
         "Time ran out in {check}: {about}",
         "Run that check alone with -k and a longer --timeout, and read its log in the JSON assessment.",
         Action.CONTACT_VENDOR, statuses=("timeout",),
+    ),
+    Rule(
+        "execution", ("parity.execution wrong", "parity.compiled loss_error", "parity.compiled weight_error",
+                      "model.training compiled_loss_error"),
+        "The same model computes something else where it is compiled, captured or packed: {about}",
+        "Run it call by call, with its weights as they are, until it is mended; report it with the rows.",
+        Action.CONTACT_VENDOR, follows=("parity.execution *", "parity.compiled *"),
     ),
     Rule(
         "whole-model", WHOLE_MODELS,
