@@ -141,13 +141,15 @@ def _rehearse(request: Any, *, quiet: bool, no_color: bool) -> Rehearsal:
 
 
 def _print_kinds(formats: list[str] | None) -> None:
-    """Print the kinds of defects as a table or as JSON."""
+    """Print the kinds of defects as a table or as JSON: who claims them, and the planted chips, with what these expect."""
     from readiness.engine import check_declarations
+    from readiness.rehearsal.seeded_faults import selection
     from readiness.simulator.faults import kinds as known
 
     if formats not in (None, [], ["table"], ["json"]):
         raise UsageError("kinds are shown as a table or as json", place="--kinds", remedy="omit -f, or use -f json")
     found = check_declarations.discover().values()
+    planted = selection().faults
     rows: list[dict[str, Any]] = [
         {
             "kind": name,
@@ -155,6 +157,9 @@ def _print_kinds(formats: list[str] | None) -> None:
             "severity": kind.severity,
             "unit": kind.unit,
             "claimed_by": [check.id for check in found if name in check.catches],
+            "planted": [
+                {"chip": fault.name, "expected": list(fault.defect.expected)} for fault in planted if fault.kind.name == name
+            ],
         }
         for name, kind in known().items()
     ]
@@ -171,4 +176,6 @@ def _print_kinds(formats: list[str] | None) -> None:
         lines.append(f"{row['kind']}{severity}")
         lines += wrap(row["summary"], 100, first="  ")
         lines += wrap(f"claimed by {', '.join(row['claimed_by']) or 'no check'}", 100, first="  ", rest="    ")
+        expected = [f"{one['chip']} ({', '.join(one['expected']) or 'whoever claims it'})" for one in row["planted"]]
+        lines += wrap(f"planted in {', '.join(expected) or 'no chip'}", 100, first="  ", rest="    ")
     common.put("\n".join(lines))

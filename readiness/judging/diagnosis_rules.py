@@ -160,6 +160,7 @@ FAMILIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cumsum": (("cumsum*",), ("cumprod*", "cumulative_trapezoid*", "logcumsumexp*")),
     "sort": (("sort*", "argsort*", "msort*"), ("quantile*", "nanquantile*", "median*", "nanmedian*", "kthvalue*",
     "topk*", "unique*", "mode*")),
+    "cat": (("cat*",), ("stack*", "hstack*", "vstack*", "dstack*", "column_stack*", "block_diag*", "cartesian_prod*")),
     "upsample": (("upsample*", "interpolate*"), ()),
     "grid_sample": (("grid_sample*", "grid_sampler*"), ()),
     "pooling": (("*max_pool*", "*avg_pool*", "*lp_pool*"), ()),
