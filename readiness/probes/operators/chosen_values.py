@@ -194,7 +194,7 @@ def _bound(trial: OpTrial, dtype: torch.dtype) -> float:
     """Return the relative bound of each element."""
     roundoff = max(comparison.roundoff(trial.dtype), comparison.roundoff(dtype), _LEAST if dtype is torch.float64 else 0.0)
     narrow = roundoff > comparison.roundoff(torch.float32)
-    digits = op_semantics.ILL_CONDITIONED.get(trial.entry.name, op_semantics.ILL_CONDITIONED.get(trial.entry.base, 1.0))
+    digits = trial.entry.conditioning(trial.dtype)
     return (_ROUNDINGS_NARROW if narrow else _ROUNDINGS) * roundoff * max(1.0, digits) * trial.strictness.roundoffs
 
 

@@ -233,9 +233,7 @@ class Comparison:
         coarsest = max(roundoff(self.dtype), roundoff(out.dtype), self._narrower())
         if self.entry.within(op_semantics.ADDED_UP_WIDER):
             native = None
-        conditioning = op_semantics.ILL_CONDITIONED.get(
-            self.entry.name, op_semantics.ILL_CONDITIONED.get(self.entry.base, 1.0)
-        )
+        conditioning = self.entry.conditioning(self.dtype)
         if self.dtype is torch.float32 and self.entry.within(op_semantics.KEEP_LOGARITHMS):
             conditioning = 4.0
         strictness = self.strictness

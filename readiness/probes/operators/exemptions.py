@@ -30,6 +30,7 @@ FORGIVING = {
     "NO_QUOTIENTS": "have a gradient that is no limit of differences, by definition: not held against difference quotients",
     "NORMALISES": "of up to 16 values that are nearly equal, digits are lost in proportion to what they have in common",
     "ILL_CONDITIONED": "lose more digits than rounding explains, by PyTorch's own formulas: so many times more is forgiven",
+    "ILL_CONDITIONED_IF_COMPLEX": "the same where numbers are complex",
     "KEEP_LOGARITHMS": "keep logarithms of sums in float32: four times more is forgiven there",
     "FROM_LOGARITHM": "make their gradient of the logarithm that they returned: it is held to the size of that",
     "OVERFLOWS": "inner steps leave the range of the dtype: up to a quarter of the elements may be not finite",

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 import torch.autograd.forward_ad as forward_ad
 
-from readiness.numerics.unsupported import describe
 from readiness.probes.operators import comparison, layouts, op_semantics, samples
 from readiness.probes.operators.layouts import Layout
 from readiness.probes.operators.op_call import CPU, seed_all
 from readiness.probes.operators.op_entry import Entry
 from readiness.probes.operators.op_trial import OpTrial
-from readiness.probes.operators.outcomes import Outcome, Phase, SweepResult, failed
+from readiness.probes.operators.outcomes import FailedError, Outcome, Phase, SweepResult, failed
 from readiness.probes.operators.samples import Sample
 
 Tangents = list[torch.Tensor | None]
@@ -36,10 +35,11 @@ def judged(trial: OpTrial, first: Callable[[], Sample], result: SweepResult) -> 
         return result
     if not result.outcome.right and result.phase is Phase.FORWARD:
         return replace(result, forward_mode=False)
-    problem = _Directional(trial, first()).problem()
-    if problem is None:
-        return result
-    return replace(result, forward_mode=not problem, forward_mode_detail=problem)
+    try:
+        judged = _Directional(trial, first()).right()
+    except FailedError as failure:
+        return replace(result, forward_mode=False, forward_mode_detail=failure.detail)
+    return replace(result, forward_mode=True) if judged else result
 
 
 @dataclass(slots=True)
@@ -50,28 +50,30 @@ class _Directional:
     sample: Sample
     _drawn: dict[int, torch.Tensor] = field(default_factory=dict)
 
-    def problem(self) -> str | None:
-        """Return an error, or an empty text; None if it cannot be judged."""
+    def right(self) -> bool:
+        """Return False if it cannot be judged, or is wrong by a known defect of PyTorch's. Raises FailedError."""
         device = self.trial.accelerator.device
         self.trial.enter(Phase.FORWARD_MODE, self.sample.label)
         try:
             reference = self._wide(samples.widened)
         except Exception:  # noqa: BLE001 - PyTorch itself has no formula for these arguments
-            return None
+            return False
         native = None if device.type == "cpu" else self._native()
         try:
             moved = layouts.in_layout(Layout.CONTIGUOUS, device)
             found = self._call(self.sample.converted(moved, device), None)
             self.trial.accelerator.synchronize()
         except Exception as problem:  # noqa: BLE001 - whatever it raises is what became of it
-            if native is None and device.type != "cpu":
-                return None
             failure = failed(problem, Phase.FORWARD_MODE, "")
-            return None if failure.outcome is Outcome.UNJUDGED or device.type == "cpu" else describe(problem)
+            if native is None or failure.outcome is Outcome.UNJUDGED:
+                return False
+            raise failure from problem
         wrong = self._wrong(found, reference, native)
-        if wrong and native is not None and self._wrong(native, reference, None):
-            return None
-        return wrong or ""
+        if wrong is None:
+            return True
+        if native is None or not self._wrong(native, reference, None):
+            self.trial.excuse(FailedError(Outcome.WRONG, Phase.FORWARD_MODE, wrong, self.sample.label))
+        return False
 
     def _wrong(self, found: Tangents, reference: Tangents, native: Tangents | None) -> str | None:
         judge = comparison.Comparison(self.trial.entry, self.trial.dtype, self.sample, self.trial.strictness)

@@ -15,7 +15,7 @@ import torch
 from readiness.accelerators.base import Accelerator
 from readiness.numerics import name_of
 from readiness.probes.operators.op_entry import Entry
-from readiness.probes.operators.outcomes import FailedError, Phase
+from readiness.probes.operators.outcomes import FailedError, Outcome, Phase
 
 #: What is special about calls, in words that start what rows say of them: see `relations` and `sample_variants`.
 PARTS = "as the sum of two parts"
@@ -33,8 +33,8 @@ _PYTORCH = "https://github.com/pytorch/pytorch/issues/"
 class KnownDefect:
     """Known defect of PyTorch: operators, circumstance, and report.
 
-    One of `where` starts the words for the circumstance ("" is a plain call, None any); `phase` is None for both. `builds`
-    are the versions of torch on which it was seen.
+    One of `where` starts the words for the circumstance ("" is a plain call, None any); `phase` is None for all. `builds`
+    are the versions of torch on which it was seen. `outcome` is MISSING for what the database claims and PyTorch refuses.
     """
 
     operators: frozenset[str]
@@ -45,6 +45,7 @@ class KnownDefect:
     phase: Phase | None = None
     dtypes: frozenset[str] | None = None
     everywhere: bool = False
+    outcome: Outcome = Outcome.WRONG
 
     def covers(self, entry: Entry, dtype: torch.dtype, where: str, phase: Phase | None = None) -> bool:
         """True if this defect applies to such a call, of any phase if none is given."""
@@ -66,14 +67,16 @@ def equal_values(value: float) -> str:
 
 def of_call(entry: Entry, dtype: torch.dtype, where: str) -> KnownDefect | None:
     """Return a known defect of the CPU's kernels in such a call, which cannot serve as reference; else None."""
-    found = (defect for defect in KNOWN if defect.covers(entry, dtype, where))
-    return next(found, None)
+    return next((defect for defect in KNOWN if defect.covers(entry, dtype, where)), None)
 
 
 def excusing(accelerator: Accelerator, entry: Entry, dtype: torch.dtype, failure: FailedError) -> KnownDefect | None:
     """Return the known defect that a failure shows on this device; None if it is the device's own."""
     hosted = accelerator.stack.host_backed
-    found = (defect for defect in KNOWN if defect.covers(entry, dtype, failure.where, failure.phase))
+    found = (
+        defect for defect in KNOWN
+        if defect.outcome is failure.outcome and defect.covers(entry, dtype, failure.where, failure.phase)
+    )  # fmt: skip
     return next((defect for defect in found if defect.everywhere or hosted), None)
 
 
@@ -184,6 +187,11 @@ KNOWN = (
     ),
     KnownDefect(
         frozenset({"matrix_exp"}), "gives NaN in 16 bits, by a formula made of other operators", "", "2.13.0",
-        dtypes=_SIXTEEN, everywhere=True,
+        where=None, dtypes=_SIXTEEN, everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"index_fill", "masked_fill", "norm"}),
+        "the database claims gradients in complex32, for which the CPU has no sum and no quotient", "", "2.13.0",
+        where=None, phase=Phase.BACKWARD, dtypes=frozenset({"complex32"}), outcome=Outcome.MISSING,
     ),
 )  # fmt: skip

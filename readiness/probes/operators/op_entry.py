@@ -43,6 +43,12 @@ class Entry:
             return "PyTorch does not have it on any accelerator in this dtype"
         return None
 
+    def conditioning(self, dtype: torch.dtype) -> float:
+        """Return how many times more than rounding explains is forgiven in this dtype; 1 for most operators."""
+        table = op_semantics.ILL_CONDITIONED
+        usual = table.get(self.name, table.get(self.base, 1.0))
+        return max(usual, op_semantics.ILL_CONDITIONED_IF_COMPLEX.get(self.base, 1.0)) if dtype.is_complex else usual
+
     def within(self, names: frozenset[str]) -> bool:
         """True if a table of `op_semantics` contains this entry."""
         return self.name in names or self.base in names

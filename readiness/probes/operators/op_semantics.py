@@ -208,6 +208,11 @@ ILL_CONDITIONED = {
     "round.decimals_3": 64.0,                # half a rounding of the thousandfold decides where it goes
 }
 
+#: The same where numbers are complex, if that is more.
+ILL_CONDITIONED_IF_COMPLEX = {
+    "linalg.householder_product": 1024.0,    # its gradient undoes each reflection, by vectors of twice as many squares
+}
+
 #: Keep the logarithm of their sums in float32, and make every probability of the gradient of it: in float32 that costs twice
 #: what other orders do, four times where one probability is nearly 1 and the gradient all cancellation; in 16 bits nothing.
 KEEP_LOGARITHMS = frozenset({

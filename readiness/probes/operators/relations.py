@@ -124,7 +124,7 @@ def _unequal(trial: OpTrial, tensor: torch.Tensor, terms: float) -> str | None:
     finite = wide[torch.isfinite(wide)]
     if not len(finite):
         return None
-    delicate = op_semantics.ILL_CONDITIONED.get(trial.entry.name, op_semantics.ILL_CONDITIONED.get(trial.entry.base, 1.0))
+    delicate = trial.entry.conditioning(trial.dtype)
     info = torch.finfo(host.dtype)
     size = _ROUNDINGS * max(delicate, 1.0) * float(finite.abs().max()) + (_OF_TERMS * terms if math.isfinite(terms) else 0)
     allowed = size * max(info.eps, torch.finfo(trial.dtype).eps) / 2

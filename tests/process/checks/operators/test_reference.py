@@ -108,6 +108,33 @@ def test_known_defects_of_formulas_are_found(name: str, report: str) -> None:
     assert report in result.known
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+@pytest.mark.parametrize("name", ["index_fill", "masked_fill", "norm"])
+def test_a_gradient_that_the_cpu_refuses_is_a_known_defect(name: str) -> None:
+    result = tried(name, torch.complex32)
+    assert result.outcome.clean, result
+    assert "the database claims gradients in complex32" in result.known
+
+
+def _filled(x: torch.Tensor, mask: torch.Tensor, value: Any) -> torch.Tensor:
+    filled = torch.where(mask, torch.as_tensor(value, dtype=x.dtype), x)
+    return filled * 2 if x.dtype is torch.complex32 else filled
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+def test_what_has_no_gradient_must_be_right_all_the_same(override: Override) -> None:
+    override("masked_fill.Scalar", _filled)
+    override("masked_fill.Tensor", _filled)
+    result = tried("masked_fill", torch.complex32)
+    assert (result.outcome, result.phase) == (Outcome.WRONG, Phase.FORWARD)
+
+
+@pytest.mark.parametrize("seed", [506952113, 1549107668])
+def test_reflections_by_complex_vectors_lose_more_digits(seed: int) -> None:
+    result = tried("linalg.householder_product", torch.complex64, seed, samples=6)
+    assert result.outcome.clean, result
+
+
 def _without_tail(x: torch.Tensor) -> torch.Tensor:
     small = torch.exp(x * x) * torch.erfc(x)
     return torch.where(x > 7, 0.0, small)

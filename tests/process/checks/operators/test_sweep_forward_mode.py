@@ -13,6 +13,7 @@ import torch.autograd.forward_ad as forward_ad
 
 from readiness.accelerators import sim, stack
 from readiness.accelerators.base import Accelerator
+from readiness.probes.operators.summary import KNOWN_DEFECT
 from readiness.simulator import machine_file as chips
 from tests.support import cpu, run_check, value, values
 from tests.support.operators import about, detail, gelu_gradient, outcomes, sweep
@@ -67,6 +68,16 @@ def test_a_crash_along_a_direction_costs_it_alone(override: Callable[..., None],
     assert value(evidence, "forward_coverage") == value(evidence, "backward_coverage") == 1.0
     assert value(evidence, "forward_mode_coverage") == 0.75
     assert value(evidence, "crashed") == 1
+
+
+def test_a_known_defect_along_a_direction_is_told_as_one() -> None:
+    """The derivative of `matrix_exp` in 16 bits is NaN, as its result is: by PyTorch's own formula."""
+    evidence = sweep("matrix_exp", dtypes=("bfloat16",), forward_mode=True)
+    assert outcomes(evidence) == {}
+    assert value(evidence, "known_defects", dtype="bfloat16") == 1
+    assert values(evidence, "forward_mode_coverage") == []  # nothing is left that could be judged
+    told = next(str(row["detail"]) for row in evidence.rows if row.get("outcome") == KNOWN_DEFECT)
+    assert "forward mode: gives NaN in 16 bits" in told
 
 
 def test_what_forward_loses_is_due(override: Callable[..., None]) -> None:

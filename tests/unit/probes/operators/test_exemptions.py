@@ -56,3 +56,14 @@ def test_a_known_defect_of_the_cpu_excuses_no_other_device(monkeypatch) -> None:
     assert known_defects.excusing(accelerator, by_name["nn.functional.hardtanh"], torch.float32, at_nan) is None
     shared = failure("", Phase.FORWARD)
     assert known_defects.excusing(accelerator, by_name["matrix_exp"], torch.bfloat16, shared) is not None
+
+
+def test_a_refusal_that_is_known_excuses_no_wrong_result() -> None:
+    entry = next(entry for entry in ENTRIES if entry.name == "masked_fill")
+    accelerator = cpu(1)
+    refused = FailedError(Outcome.MISSING, Phase.BACKWARD, '"sum_cpu" not implemented for \'ComplexHalf\'')
+    assert known_defects.excusing(accelerator, entry, torch.complex32, refused) is not None
+    assert known_defects.excusing(accelerator, entry, torch.complex64, refused) is None
+    assert known_defects.excusing(accelerator, entry, torch.complex32, failure("")) is None
+    wrong = next(entry for entry in ENTRIES if entry.name == "matrix_exp")
+    assert known_defects.excusing(accelerator, wrong, torch.bfloat16, refused) is None
