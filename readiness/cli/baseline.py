@@ -17,7 +17,9 @@ def baseline(
     ],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages.")] = False,
 ) -> None:
-    """Make a baseline of at least three whole runs under one profile: median and spread between runs, by model.
+    """Make a baseline of at least three whole runs.
+
+    The runs are under one profile; it has the median and the spread between them, by model.
 
     Repeats inside one run share its bias, so one run has no spread. Runs on busy and idle hosts make a baseline that holds
     on both. `readiness diff BASELINE NEW` and `readiness run --baseline` hold a run against it.

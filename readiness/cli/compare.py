@@ -31,7 +31,9 @@ def compare(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All different requirements, every value.")] = False,
     no_color: common.NoColor = False,
 ) -> None:
-    """Machines side by side: which is ready for training, which for inference and why; best verdicts first.
+    """Compare machines: which is ready for what, and why.
+
+    Machines stand side by side for training and for inference, best verdicts first.
 
     Judge them under one profile before: verdicts under different ones answer different questions. Exits 0.
     """

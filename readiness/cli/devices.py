@@ -23,7 +23,7 @@ def devices(
     remote_exporter: common.RemoteExporter = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show each field, or why it is unreadable.")] = False,
 ) -> None:
-    """List the accelerators of this machine, their health, and which stacks are absent or broken and why."""
+    """List the accelerators of this machine and their health. It also says which stacks are absent or broken, and why."""
     from concurrent.futures import ThreadPoolExecutor
 
     from readiness.accelerators.readers import overview

@@ -48,7 +48,9 @@ def diff(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every change, one by one.")] = False,
     no_color: common.NoColor = False,
 ) -> None:
-    """Report what got worse or better between two runs: exit code 0 nothing worse, 1 a regression, 3 if undetermined.
+    """Report what got worse or better between two runs.
+
+    Exit codes: 0 nothing worse, 1 a regression, 3 undetermined.
 
     A baseline of several whole runs (`readiness baseline`) tells a slower chip from a busy host; one run against one cannot.
     """

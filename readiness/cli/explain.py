@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -19,8 +20,6 @@ from readiness.rendering import clean, message
 if TYPE_CHECKING:
     from readiness.check_registry import Check
     from readiness.datamodel import Assessment, Finding, Profile, Requirement
-
-_WIDTH = 100
 
 
 def explain(
@@ -41,7 +40,7 @@ def explain(
     ] = None,
     checks: common.ChecksFolders = None,
 ) -> None:
-    """Explain a check, a profile, or a requirement with what the last run measured of it."""
+    """Explain a check, a profile or a requirement. Of a requirement it also shows what the last run measured."""
     from readiness.engine import check_declarations
     from readiness.profile import loader, shipped
 
@@ -62,6 +61,28 @@ def explain(
     if not parts:
         raise _unknown(name, profile, found)
     common.put("\n\n".join(parts))
+
+
+def _width() -> int:
+    """The width of lines: that of the terminal, within reason."""
+    from readiness.rendering.formats import WIDEST, columns
+
+    return columns(sys.stdout) or WIDEST
+
+
+def _fitted(documentation: str) -> str:
+    """Return the text as it was written; on a narrower terminal paragraphs are wrapped anew, and lists line by line."""
+    from readiness.rendering.formats import columns
+
+    most = columns(sys.stdout)
+    if most is None or all(len(line) <= most for line in documentation.splitlines()):
+        return documentation
+    fitted = []
+    for paragraph in documentation.split("\n\n"):
+        lines = paragraph.splitlines()
+        plain = not any(line.startswith((" ", "-", "*", "|")) for line in lines)
+        fitted.append("\n".join(textwrap.fill(line, most) for line in ([" ".join(lines)] if plain else lines)))
+    return "\n\n".join(fitted)
 
 
 def _unknown(name: str, profile: str | None, found: Mapping[str, Check]) -> UsageError:
@@ -172,7 +193,8 @@ def _measured(id: str, last: Assessment | str, known: Requirement | None) -> Ite
         yield f"  it was another requirement of this name there: {there}"
     for (outcome, words), found_on in by_outcome.items():
         uses = [use for use in Use if any(use.value in uses_found for uses_found in found_on.values())]
-        yield from wrap(f"{names(list(found_on))} ({', '.join(uses)}): {outcome}; {words}", _WIDTH, first="  ", rest="    ")
+        line = f"{names(list(found_on))} ({', '.join(uses)}): {outcome}; {words}"
+        yield from wrap(line, _width(), first="  ", rest="    ")
     if any(item.check == first.check and item.rows for one in last.accelerators for item in one.evidence):
         yield f"  `readiness report --rows {clean(first.check)}` shows its rows of detail"
 
@@ -180,14 +202,14 @@ def _measured(id: str, last: Assessment | str, known: Requirement | None) -> Ite
 def _check(check: Check) -> str:
     from readiness.rendering.check_reference import settings, time_needed
 
-    lines = [clean(check.id), clean(check.title), "", message(check.documentation), "", "measures"]
+    lines = [clean(check.id), clean(check.title), "", _fitted(message(check.documentation)), "", "measures"]
     for name, measure in check.measures.items():
         better = "" if measure.better is None else f", better {measure.better}"
         lines.append(f"  {clean(name)} ({clean(measure.unit)}{better})")
         action = "" if measure.action is Action.NONE else f" ({measure.action})"
         texts = {"": measure.meaning, "why: ": measure.why, "remedy: ": f"{measure.remedy}{action}".strip()}
         lines += [
-            textwrap.fill(f"{label}{clean(text)}", _WIDTH, initial_indent="    ", subsequent_indent="    ")
+            textwrap.fill(f"{label}{clean(text)}", _width(), initial_indent="    ", subsequent_indent="    ")
             for label, text in texts.items()
             if text
         ]
@@ -202,7 +224,7 @@ def _profile(profile: Profile, own: Path) -> str:
     """Describe a profile: the requirements that it states itself first, then those of each that it extends."""
     lines = [clean(profile.name), clean(profile.title), ""]
     if profile.description:
-        lines += [textwrap.fill(clean(" ".join(profile.description.split())), _WIDTH), ""]
+        lines += [textwrap.fill(clean(" ".join(profile.description.split())), _width()), ""]
     musts = [item for item in profile.requirements if Level.MUST in (item.level, item.level_of_several)]
     for use in profile.uses:
         if not any(use in item.uses for item in musts):
@@ -244,4 +266,4 @@ def _texts(texts: Mapping[str, str | None]) -> Iterator[str]:
     for label, text in texts.items():
         if text:
             line = f"{label}: {clean(text)}" if label else clean(text)
-            yield textwrap.fill(line, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+            yield textwrap.fill(line, _width(), initial_indent="  ", subsequent_indent="    ")

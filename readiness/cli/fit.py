@@ -74,7 +74,9 @@ def fit(
     ] = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.TABLE,
 ) -> None:
-    """Reckon whether a model fits into the chips' memory, for training and for serving, and how many chips it needs.
+    """Reckon whether a model fits into the chips' memory.
+
+    For training and for serving it says what fits, and how many chips it needs.
 
     Exit code 0 if it fits for every use, 1 if not. Each figure shows its arithmetic; nothing is measured.
     """

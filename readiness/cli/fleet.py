@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
-    help="Many hosts: merge their assessments into one database, and report who is ready and what is odd.",
+    help="Merge the assessments of many hosts, and report on them.\n\n"
+    "They stand in one database; the report says who is ready and what is odd.",
 )  # fmt: skip
 _SUFFIXES = {
     "table": ".txt", "html": ".html", "json": ".json", "openmetrics": ".prom", "xlsx": ".xlsx",
@@ -59,10 +60,11 @@ def merge(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages.")] = False,
 ) -> None:
-    """Add hosts' files to a fleet's database: what `run -f json=DIR/%h.json` or `-f host=DIR/%h.json` wrote.
+    """Add the files of hosts to a fleet's database.
 
-    In any order, again and again; files that have not changed are left alone. Exits 0, also where some files are no
-    host's: these are named, here and in every report.
+    They are what `run -f json=DIR/%h.json` or `-f host=DIR/%h.json` wrote, in any order, again and again; files that
+    have not changed are left alone. Exits 0, also where some files are no host's: these are named, here and in every
+    report.
     """
     from readiness.fleet import merge as merging
     from readiness.fleet import store
@@ -114,8 +116,9 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="What each host says.")] = False,
     no_color: common.NoColor = False,
 ) -> None:
-    """Run `readiness run` on every node of a Ray cluster, once each, and report the fleet (extra `fleet`).
+    """Assess every node of a Ray cluster (extra `fleet`).
 
+    Runs `readiness run` on each once, and reports the fleet.
     A node that dies, hangs or never joins is a finding and costs nobody else anything. With the same DIR, only hosts
     without a result run again, and go on where their journal ends. Exits as `fleet report` does.
     """
@@ -188,8 +191,9 @@ def report(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every list to its end.")] = False,
     no_color: common.NoColor = False,
 ) -> None:
-    """Show which hosts are ready, which are odd among their like, and which did not report.
+    """Show which hosts are ready, odd, or did not report.
 
+    Odd is what lies far from its like.
     Exits 0 if every host is ready for every use, 1 if any is not, 3 if any is undetermined or did not report.
     """
     from readiness import __version__
@@ -240,7 +244,7 @@ def hosts(
         str | None, typer.Option("--profile", "-p", metavar="NAME", help="Of which profile. [default: that of most hosts]")
     ] = None,
 ) -> None:
-    """Print the names of the hosts that are ready for a use, one in a line, for a scheduler."""
+    """Print the names of the hosts that are ready for a use. One in a line, for a scheduler."""
     from readiness.fleet import reports
 
     if drain is not None and failed:

@@ -61,7 +61,9 @@ def links(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every list to its end.")] = False,
     no_color: common.NoColor = False,
 ) -> None:
-    """Try hosts in pairs, then in groups, then all together, and name the host or the link that fails.
+    """Find the host or the link that fails among many.
+
+    Hosts are tried in pairs, then in groups, then all together.
 
     A trial is `readiness run --host` on one of its hosts, with the checks of several chips. Every result is kept in the
     database at once: a command that was killed goes on. Exits 1 if a host, a link or a group is named, 3 if anything is

@@ -117,7 +117,9 @@ def pack(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages.")] = False,
 ) -> None:
-    """Make an acceptance pack of saved assessments: report, evidence, profiles, bill of materials, hashes and signature.
+    """Make an acceptance pack of saved assessments.
+
+    It holds their report, evidence and profiles, a bill of materials, hashes and a signature.
 
     Serial numbers, host names, addresses and user names are taken out and listed. The same assessments give the same bytes.
     """
@@ -181,7 +183,9 @@ def verify(
     format: Annotated[VerifyFormat, typer.Option("--format", "-f", help="For people or for programs.")] = VerifyFormat.TEXT,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The first line only.")] = False,
 ) -> None:
-    """Check a pack: every byte against its manifest, every verdict against its evidence, and who signed it.
+    """Check that a pack is whole, and who signed it.
+
+    Every byte is held against the manifest, every verdict against its evidence.
 
     Exit codes: 0 whole and signed by the key, 1 whole but unsigned, by another key or of a profile that has changed since,
     2 altered, with the file named. A signature proves who signed these files, not that the machine exists.

@@ -66,7 +66,9 @@ def rehearse(
     quiet: common.Quiet = False,
     no_color: common.NoColor = False,
 ) -> None:
-    """Rehearse on simulated chips: does every check catch the defects that it claims, without false alarms?
+    """Try the checks on simulated chips with planted defects.
+
+    Does every check catch the defects that it claims, without false alarms?
 
     Exit codes: 0 yes, 1 a claimed defect was missed or a healthy chip failed, 3 nothing could be rehearsed, or no chosen
     check has met any of the defects. These are rehearsals of reported trouble, not measurements of a product.

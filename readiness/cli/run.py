@@ -109,7 +109,7 @@ def run(
     ] = False,
     no_color: common.NoColor = False,
 ) -> None:
-    """Assess this machine's accelerators against a profile: a verdict and a score for training and for inference."""
+    """Assess this machine's accelerators against a profile. Gives verdict and score for training and for inference."""
     from readiness.cli import progress
     from readiness.engine import runner
     from readiness.engine.journal import Journal

@@ -51,7 +51,7 @@ def trace(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Record every operator that a model calls, at full size, without weights; write a workload and a profile."""
+    """Record every operator that a model calls. At full size and without weights; a workload and a profile are written."""
     from readiness.documents.files import write_atomically, write_bytes_atomically
     from readiness.tracing import profile_writer, workload_schema
 

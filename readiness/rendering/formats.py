@@ -319,7 +319,7 @@ def _write_pieces(file: Path, pieces: Iterator[bytes]) -> None:
         write_bytes_atomically(target, pieces)
 
 
-def columns(stream: TextIO) -> int | None:
+def columns(stream: TextIO, widest: int = WIDEST) -> int | None:
     """The width of the terminal that a stream is, within reason; None where it is none."""
     try:
         terminal = stream.isatty()
@@ -327,7 +327,7 @@ def columns(stream: TextIO) -> int | None:
         return None
     if not terminal:
         return None
-    return min(max(shutil.get_terminal_size((WIDEST, 24)).columns, NARROWEST), WIDEST)
+    return min(max(shutil.get_terminal_size((WIDEST, 24)).columns, NARROWEST), widest)
 
 
 def put(text: str, stream: TextIO) -> None:

@@ -1,0 +1,53 @@
+"""`list` and `explain` on a terminal: no line is wider than it, and no word is cut."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from readiness.cli import explain, listing
+from readiness.rendering import formats
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def lines_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, rows: list[dict[str, object]]) -> list[str]:
+    stream = Terminal()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout", stream)
+    monkeypatch.setitem(listing._GATHER, listing.What.CHECKS, lambda: rows)
+    listing.listing(listing.What.CHECKS)
+    return stream.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(60, 6), (80, 5), (200, 4)])
+def test_a_list_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, lines: int) -> None:
+    words = "Sums, means and maxima agree with float64, forward and backward"
+    rows = [{"id": "parity.reductions", "title": words, "seconds": 0.5}, {"id": "a.b", "title": "Short", "seconds": 180}]
+    found = lines_on_a_terminal(monkeypatch, columns, rows)
+    assert len(found) == lines
+    assert all(len(line) <= columns for line in found)
+    assert {*words.split()} <= {*" ".join(found).split()}
+
+
+def test_beside_a_very_long_id_a_title_is_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = lines_on_a_terminal(monkeypatch, 60, [{"id": f"own.{'x' * 90}", "title": "Reductions are right", "seconds": 1}])
+    assert "Reductions are right" in found[2]
+
+
+def test_documentation_is_wrapped_for_a_narrow_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"{'word ' * 20}\n{'next ' * 20}".replace(" \n", "\n").rstrip() + "\n\n- an item\n- another one"
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert explain._fitted(text) == text
+    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "70")
+    fitted = explain._fitted(text)
+    assert fitted.split() == text.split()
+    assert max(map(len, fitted.splitlines())) <= 70 == formats.columns(Terminal())
+    assert fitted.endswith("\n\n- an item\n- another one")
