@@ -34,6 +34,9 @@ class OutOfReachError(Exception):
 #: What such a variable begins with where it is to leave no device; the word is Slurm's.
 _NO_DEVICE = ("", "-1", "nodevfiles", "none", "void")
 
+#: Ways to divide training that call `fully_shard`.
+FULLY_SHARDED_MODES = ("fsdp", "hsdp", "fsdp+tensor", "fsdp+expert")
+
 
 class Stack(ABC):
     """The software that drives one make of accelerator. One subclass per file of this package.
@@ -73,7 +76,11 @@ class Stack(ABC):
     hiding: tuple[str, ...] = ()
     unsupported_ops: Mapping[str, str] = {}
     unsupported_reductions: Mapping[str, str] = {}
-    unsupported_modes: Mapping[str, str] = {}
+
+    @property
+    def unsupported_modes(self) -> Mapping[str, str]:
+        """Ways to divide training that the software here lacks, whatever the device, each with the reason."""
+        return {}
 
     @property
     def from_forkserver(self) -> bool:

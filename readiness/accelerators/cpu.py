@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from readiness.accelerators import sysfs, torch_build
-from readiness.accelerators.base import Stack
+from readiness.accelerators.base import FULLY_SHARDED_MODES, Stack
 from readiness.datamodel import AcceleratorFacts
 from readiness.host import memory
 
@@ -62,6 +62,16 @@ class Cpu(Stack):
     def absence(self) -> str | None:
         """Return why torch is missing: the machine always has a CPU."""
         return "torch is not installed" if torch_build.installed() is None else None
+
+    @property
+    def unsupported_modes(self) -> Mapping[str, str]:
+        """`fully_shard` records events on streams of the CPU, which torch 2.6 has not."""
+        import torch
+
+        if hasattr(torch.cpu.Stream, "record_event"):
+            return {}
+        reason = f"torch {torch.__version__} lacks events of the CPU, which fully_shard asks for: not a finding about this CPU"
+        return dict.fromkeys(FULLY_SHARDED_MODES, reason)
 
     def discover(self) -> Iterator[AcceleratorFacts]:
         """One accelerator, always; needs no torch. It has no driver of its own: the kernel is it."""

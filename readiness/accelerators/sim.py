@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from readiness.accelerators import torch_build
-from readiness.accelerators.base import Stack
+from readiness.accelerators.base import FULLY_SHARDED_MODES, Stack
 from readiness.accelerators.rated_figures import Rated
 from readiness.accelerators.readers import kernel_log
 from readiness.accelerators.readers.contract import Reading
@@ -31,7 +31,7 @@ class Sim(Stack):
     connect_timeout_s = 0.0
     unsupported_ops: Mapping[str, str] = {"to_sparse": "the simulator supports strided tensors only"}
     unsupported_modes: Mapping[str, str] = dict.fromkeys(
-        ("fsdp", "hsdp", "fsdp+tensor", "fsdp+expert"),
+        FULLY_SHARDED_MODES,
         "fully_shard resizes storages, which the simulator does not support: not a finding about a chip",
     ) | dict.fromkeys(
         ("ddp-static", "ddp-unused"),

@@ -63,7 +63,7 @@ class _Directional:
             moved = layouts.in_layout(Layout.CONTIGUOUS, device)
             found = self._call(self.sample.converted(moved, device), None)
             self.trial.accelerator.synchronize()
-        except Exception as problem:  # noqa: BLE001 - whatever it raises is what became of it
+        except Exception as problem:
             failure = failed(problem, Phase.FORWARD_MODE, "")
             if native is None or failure.outcome is Outcome.UNJUDGED:
                 return False

@@ -190,6 +190,20 @@ KNOWN = (
         where=None, dtypes=_SIXTEEN, everywhere=True,
     ),
     KnownDefect(
+        frozenset({"nn.functional.hardswish"}), "the gradient at 3 and -3 is another in whole vectors than in the rest",
+        _PYTORCH + "136345", "2.6.0", where=(equal_values(3.0), equal_values(-3.0)), phase=Phase.BACKWARD,
+    ),
+    KnownDefect(
+        frozenset({"nn.functional.celu", "nn.functional.elu", "nn.functional.selu"}),
+        "lose the digits of small negative numbers, as an exponential less one",
+        "https://github.com/pytorch/pytorch/pull/173968", "2.6.0", where=(AT_VALUES,),
+    ),
+    KnownDefect(
+        frozenset({"nn.functional.ctc_loss"}),
+        "the gradient is that of what the probabilities were made of, not of the probabilities that it takes",
+        _PYTORCH + "52241", "2.6.0", where=(DIFFERENCES,), phase=Phase.BACKWARD, everywhere=True,
+    ),
+    KnownDefect(
         frozenset({"index_fill", "masked_fill", "norm"}),
         "the database claims gradients in complex32, for which the CPU has no sum and no quotient", "", "2.13.0",
         where=None, phase=Phase.BACKWARD, dtypes=frozenset({"complex32"}), outcome=Outcome.MISSING,

@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 
 import pytest
+import torch
 
 from readiness.accelerators import cpu
 from readiness.documents.assessment import facts_to_json
@@ -110,3 +111,12 @@ def test_memory_within_a_control_group(tmp_path: Path) -> None:
     _write(tmp_path / "sys/fs/cgroup/memory.max", "4096")
     _write(tmp_path / "sys/fs/cgroup/memory.current", "1096")
     assert cpu.Cpu(tmp_path).memory(torch.device("cpu")) == (3000, 4096)
+
+
+def test_without_events_of_the_cpu_nothing_is_fully_sharded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in torch 2.6: https://github.com/pytorch/pytorch/pull/145935."""
+    assert cpu.Cpu().unsupported_modes == {}
+    monkeypatch.delattr(torch.cpu.Stream, "record_event")
+    reasons = cpu.Cpu().unsupported_modes
+    assert set(reasons) == {"fsdp", "hsdp", "fsdp+tensor", "fsdp+expert"}
+    assert "not a finding about this CPU" in reasons["fsdp"]

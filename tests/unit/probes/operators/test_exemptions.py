@@ -67,3 +67,18 @@ def test_a_refusal_that_is_known_excuses_no_wrong_result() -> None:
     assert known_defects.excusing(accelerator, entry, torch.complex32, failure("")) is None
     wrong = next(entry for entry in ENTRIES if entry.name == "matrix_exp")
     assert known_defects.excusing(accelerator, wrong, torch.bfloat16, refused) is None
+
+
+def test_what_older_builds_get_wrong_is_known() -> None:
+    accelerator = cpu(1)
+    by_name = {entry.name: entry for entry in ENTRIES}
+
+    def found(name: str, failed: FailedError) -> str:
+        return str(known_defects.excusing(accelerator, by_name[name], torch.float32, failed))
+
+    assert "issues/136345" in found("nn.functional.hardswish", failure("on 3 in every place"))
+    assert "pull/173968" in found("nn.functional.selu", failure("at knees and extremes", Phase.FORWARD))
+    assert "issues/52241" in found("nn.functional.ctc_loss", failure("against a difference quotient"))
+    assert found("nn.functional.hardswish", failure("on 1.5 in every place")) == "None"
+    assert found("nn.functional.selu", failure("", Phase.FORWARD)) == "None"
+    assert found("nn.functional.ctc_loss", failure("")) == "None"
