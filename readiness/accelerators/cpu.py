@@ -70,7 +70,7 @@ class Cpu(Stack):
 
         if hasattr(torch.cpu.Stream, "record_event"):
             return {}
-        reason = f"torch {torch.__version__} lacks events of the CPU, which fully_shard asks for: not a finding about this CPU"
+        reason = f"torch {torch.__version__} lacks events of the CPU, which fully_shard needs: not a finding about this CPU"
         return dict.fromkeys(FULLY_SHARDED_MODES, reason)
 
     def discover(self) -> Iterator[AcceleratorFacts]:
