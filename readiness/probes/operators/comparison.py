@@ -27,6 +27,8 @@ _LARGEST_OVER_TYPICAL = 4.0
 _LOOSE = op_semantics.RANDOM | op_semantics.UNORDERED
 #: A gradient in float64 that is smaller all over is what rounding leaves of zero.
 _CANCELLED = 1e-9
+#: The gradient of a softmax is smaller than this share of its results where all of its rows are saturated.
+_SATURATED = 0.05
 #: So few values may be nearly equal by chance; and however nearly, no more digits than these are lost.
 _FEW, _MOST_LOST = 16, 1e5
 #: The share of elements that may leave the range of a dtype on the way, where that is known to happen.
@@ -171,6 +173,8 @@ class Comparison:
                 if self.entry.within(op_semantics.FROM_LOGARITHM):
                     logarithms = (_size(out) for out in outputs if isinstance(out, torch.Tensor))
                     size = max(size, _size(due) * max(logarithms, default=0.0))
+                if self.entry.within(op_semantics.FROM_PROBABILITIES) and outputs:
+                    size = max(size, self._of_probabilities(due, outputs[0]))
                 if position < len(inputs) and inputs[position] is self.sample.tensors()[0]:
                     size = max(size, self._over_spread(outputs))
                 wrong = self._by_ratio(held, due, of_cpu, partial(_at, sensitivity, position, where), size)
@@ -285,6 +289,11 @@ class Comparison:
         if self.entry.within(op_semantics.OVERFLOWS_MOSTLY.get(kind, frozenset())):
             return 1.0
         return _MOST_OVERFLOWN if self.entry.within(op_semantics.OVERFLOWS.get(kind, frozenset())) else 0.0
+
+    def _of_probabilities(self, due: torch.Tensor, probabilities: torch.Tensor) -> float:
+        """Return the typical size of probabilities if one is nearly 1 in every row, so that the gradient cancels; else 0."""
+        size = _size(probabilities)
+        return size / _LARGEST_OVER_TYPICAL if _size(due) < _SATURATED * size else 0.0
 
     def _over_spread(self, outputs: Leaves) -> float:
         """Return the typical size of outputs over the spread of the values to be normalised, if there are few; else 0."""

@@ -222,3 +222,22 @@ def test_the_gradient_of_two_nearly_equal_values_is_what_is_left_of_outputs_over
     assert judged(due + shared * 2.0**-23 * terms) is None
     assert judged(due + 1e-3 * terms) is not None
     assert judged(terms) is not None
+
+
+def test_the_gradient_of_a_saturated_softmax_is_what_rounding_leaves_of_probabilities() -> None:
+    logits = torch.tensor([[9.0, 4.34], [1.0, 6.0]])
+
+    def differ(logits: torch.Tensor, factor: float = 1.0) -> str | None:
+        inputs = logits.double().requires_grad_()
+        output = torch.softmax(inputs, -1)
+        incoming = torch.tensor([[2.3, 0.4], [-0.6, 0.7]], dtype=torch.float64)
+        [due] = torch.autograd.grad([output], [inputs], [incoming])
+        rounded = output.detach().bfloat16().double()
+        found = factor * rounded * (incoming - (incoming * rounded).sum(-1, keepdim=True))
+        sample = Sample((logits.bfloat16().requires_grad_(), -1), {}, None)
+        judge = operators_comparison.Comparison(ENTRIES["softmax"], torch.bfloat16, sample)
+        return judge.gradients([found.bfloat16()], [due], None, lambda: [[due]], [output.detach()])
+
+    assert differ(logits) is None
+    assert differ(logits / 4) is None
+    assert differ(logits / 4, 1.1) is not None
