@@ -33,8 +33,8 @@ FORGIVING = {
     "ILL_CONDITIONED_IF_COMPLEX": "the same where numbers are complex",
     "KEEP_LOGARITHMS": "keep logarithms of sums in float32: four times more is forgiven there",
     "FROM_LOGARITHM": "make their gradient of the logarithm that they returned: it is held to the size of that",
-    "FROM_PROBABILITIES": "make their gradient of the rounded probabilities that they returned: where it is below a twentieth "
-                          "of these in every place, it is held to their size",
+    "FROM_PROBABILITIES": "make their gradient of the rounded probabilities that they returned: where it is below a "
+                          "twentieth of these in every place, it is held to their size",
     "OVERFLOWS": "inner steps leave the range of the dtype: up to a quarter of the elements may be not finite",
     "OVERFLOWS_MOSTLY": "the same with most elements",
     "ELEMENTARY": "each make has its own library: four times as many roundings in float32",

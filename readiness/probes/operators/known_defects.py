@@ -191,7 +191,7 @@ KNOWN = (
     ),
     KnownDefect(
         frozenset({"nn.functional.hardswish"}), "the gradient at 3 and -3 is another in whole vectors than in the rest",
-        _PYTORCH + "136345", "2.6.0", where=(equal_values(3.0), equal_values(-3.0)), phase=Phase.BACKWARD,
+        _PYTORCH + "136345", "2.6.0", where=(equal_values(3.0), equal_values(-3.0), AT_VALUES), phase=Phase.BACKWARD,
     ),
     KnownDefect(
         frozenset({"nn.functional.celu", "nn.functional.elu", "nn.functional.selu"}),

@@ -222,8 +222,8 @@ KEEP_LOGARITHMS = frozenset({
 #: Make their gradient of the logarithm that they returned: it errs by the rounding of that, however small it is itself.
 FROM_LOGARITHM = frozenset({"logsumexp", "masked.logsumexp"})
 
-#: Make their gradient of the rounded probabilities that they returned: where one is nearly 1 in every row, all of the gradient
-#: is what is left of terms as large as probabilities.
+#: Make their gradient of the rounded probabilities that they returned: where one is nearly 1 in every row, all of it is what
+#: is left of terms as large as probabilities.
 FROM_PROBABILITIES = frozenset({
     "_safe_softmax", "_softmax", "masked.softmax", "masked.softmin", "nn.functional.softmin", "softmax",
     "torch.ops.aten._safe_softmax.default",
