@@ -11,7 +11,7 @@ from readiness.comparison.measures import FEWEST_RUNS, Spread, settings_of
 from readiness.comparison.reference import Directions, Expected, Figure, Reference, Subject, of_runs
 from readiness.datamodel import Assessment, Better, Level, Outcome, Use
 from readiness.documents import files, schema
-from readiness.documents.plain_json import Json, plain
+from readiness.documents.strict_json import Json, plain
 from readiness.errors import BadFileError, UsageError
 
 SCHEMA = "readiness.baseline/1"

@@ -16,7 +16,7 @@ from typing import Any
 
 from readiness.check_registry import Check
 from readiness.datamodel import AcceleratorAssessment, Assessment, Better, Evidence, Measurement, Number, Status
-from readiness.documents.plain_json import plain
+from readiness.documents.strict_json import plain
 
 #: Check, name of the measurement, labels.
 Key = tuple[str, str, tuple[tuple[str, str], ...]]

@@ -34,7 +34,7 @@ from readiness.documents.judged_json import (
     verdict_from_json,
     verdict_to_json,
 )
-from readiness.documents.plain_json import Json, number_from_json, number_to_json, plain
+from readiness.documents.strict_json import Json, number_from_json, number_to_json, plain
 from readiness.errors import BadFileError, InternalError
 from readiness.judging import profile_demands
 from readiness.judging.diagnosis import diagnose

@@ -14,7 +14,7 @@ from typing import Any
 
 from readiness.datamodel import AcceleratorAssessment, Assessment, Decision, Evidence, Finding, Level, Outcome, Status, Use
 from readiness.documents import schema
-from readiness.documents.plain_json import Json, number_to_json
+from readiness.documents.strict_json import Json, number_to_json
 from readiness.errors import BadFileError
 from readiness.host.identity import host_name
 from readiness.judging.diagnosis import diagnose

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from readiness.datamodel import Action, Basis, Decision, Diagnosis, Finding, Level, Outcome, Remedy, Use, Verdict, Waiver
-from readiness.documents.plain_json import Json, number_from_json, number_to_json, plain
+from readiness.documents.strict_json import Json, number_from_json, number_to_json, plain
 from readiness.judging.maturity import Maturity
 from readiness.judging.verdict import decide
 

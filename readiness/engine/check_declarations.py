@@ -190,7 +190,7 @@ def _recount(id: str, file: str, path: str, note: Callable[[str], object]) -> li
 
 def _yielded(item: Measurement | Row, check: Check) -> tuple[str, Json]:
     from readiness.documents.assessment import measurement_to_json
-    from readiness.documents.plain_json import plain
+    from readiness.documents.strict_json import plain
     from readiness.engine.worker import with_unit
 
     if isinstance(item, Row):

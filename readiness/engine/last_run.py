@@ -17,7 +17,7 @@ from readiness import __version__
 from readiness.check_registry import Phase
 from readiness.datamodel import AcceleratorFacts, Assessment, Evidence, Outcome, Profile, Status, Use
 from readiness.documents import assessment, files, schema
-from readiness.documents.plain_json import plain
+from readiness.documents.strict_json import plain
 from readiness.engine import run_store
 from readiness.engine.journal import Journal
 from readiness.engine.plan import NOT_REQUESTED, Job

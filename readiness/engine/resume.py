@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from readiness.datamodel import AcceleratorFacts, Evidence, Status
-from readiness.documents.plain_json import plain
+from readiness.documents.strict_json import plain
 from readiness.engine.discovery import Discovery
 from readiness.engine.journal import Journal
 from readiness.engine.plan import Job

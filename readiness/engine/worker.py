@@ -30,7 +30,7 @@ from readiness.accelerators.run_timeline import RunTimeline
 from readiness.check_registry import Check, Skip
 from readiness.datamodel import Evidence, Measurement, Note, Row, Status
 from readiness.documents import assessment
-from readiness.documents.plain_json import plain
+from readiness.documents.strict_json import plain
 from readiness.errors import Exit, ReadinessError
 from readiness.host import disk, runqueue_wait, temp_dirs
 from readiness.isolation import worker_log

@@ -10,7 +10,7 @@ from typing import Any
 
 from readiness.causes import OWN_FAULTS, KillCause, SkipCause
 from readiness.datamodel import AcceleratorFacts, Evidence, HostLoad, Measurement, Row, Status
-from readiness.documents.plain_json import plain
+from readiness.documents.strict_json import plain
 from readiness.engine.plan import Job
 from readiness.engine.worker import with_unit
 from readiness.errors import Exit

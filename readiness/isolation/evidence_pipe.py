@@ -22,7 +22,7 @@ from typing import Any
 from readiness.datamodel import AcceleratorFacts, Measurement, Note, Row, Status
 from readiness.documents import schema
 from readiness.documents.assessment import facts_from_json
-from readiness.documents.plain_json import Json, number_from_json
+from readiness.documents.strict_json import Json, number_from_json
 from readiness.errors import Exit
 from readiness.judging import measurement_values
 

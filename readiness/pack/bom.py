@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from readiness.datamodel import AcceleratorFacts
-from readiness.documents.plain_json import Json
+from readiness.documents.strict_json import Json
 from readiness.pack.contents import Core, Subject, sha256
 from readiness.rendering.text import clean, memory
 

@@ -12,7 +12,7 @@ from readiness.comparison.measures import directions
 from readiness.datamodel import Profile
 from readiness.documents import assessment as documents
 from readiness.documents import files, schema
-from readiness.documents.plain_json import Json
+from readiness.documents.strict_json import Json
 from readiness.errors import BadFileError, InternalError, UsageError
 from readiness.pack import bom, container, in_toto, page, system
 from readiness.pack.contents import (

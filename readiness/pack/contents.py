@@ -18,7 +18,7 @@ from typing import Any
 from readiness import package_data
 from readiness.datamodel import Assessment
 from readiness.documents import assessment as documents
-from readiness.documents.plain_json import Json
+from readiness.documents.strict_json import Json
 from readiness.judging.profile_demands import digest_of
 
 SCHEMA = "readiness.pack/1"

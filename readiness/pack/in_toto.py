@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from readiness.datamodel import Decision, Use, Verdict
-from readiness.documents.plain_json import Json
+from readiness.documents.strict_json import Json
 from readiness.pack.contents import MANIFEST, Core, Subject, dumped, sha256
 
 TYPE = "https://in-toto.io/Statement/v1"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from readiness.documents import files
-from readiness.documents.plain_json import Json
+from readiness.documents.strict_json import Json
 from readiness.errors import BadFileError
 from readiness.pack.contents import ENVELOPES, STATEMENT, TIMESTAMP_REPLY, dumped, sha256
 from readiness.pack.optional_imports import optional

@@ -12,7 +12,7 @@ from readiness import __version__
 from readiness.datamodel import Profile
 from readiness.documents import assessment as documents
 from readiness.documents import files, schema
-from readiness.documents.plain_json import Json
+from readiness.documents.strict_json import Json
 from readiness.errors import BadFileError, UsageError
 from readiness.pack import build, container
 from readiness.pack.contents import (

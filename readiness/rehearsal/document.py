@@ -6,7 +6,7 @@ from typing import Any
 
 from readiness import __version__
 from readiness.documents import schema
-from readiness.documents.plain_json import plain
+from readiness.documents.strict_json import plain
 from readiness.errors import InternalError
 from readiness.rehearsal.detection_matrix import Catch, DefectResult, Detection, FalseAlarm
 from readiness.rehearsal.run import Rehearsal

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from readiness.documents import schema
-from readiness.documents.plain_json import plain
+from readiness.documents.strict_json import plain
 from readiness.rendering.text import clean
 
 #: The cell that names the form of a row and its version.

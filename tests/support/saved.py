@@ -10,7 +10,7 @@ from typing import Any
 
 from readiness.check_registry import Check, Scope, check
 from readiness.datamodel import AcceleratorFacts, Assessment, Evidence, Joined, Measurement, Profile, Status, Use, Waiver
-from readiness.documents.plain_json import plain
+from readiness.documents.strict_json import plain
 from readiness.judging.judge import judge
 from readiness.profile import loader as profiles
 from tests.support import build

@@ -34,7 +34,7 @@ from readiness.datamodel import (
 )
 from readiness.documents import assessment as documents
 from readiness.documents import files, schema
-from readiness.documents.plain_json import number_from_json, number_to_json
+from readiness.documents.strict_json import number_from_json, number_to_json
 from readiness.errors import BadFileError, Exit, InternalError
 from tests.support import build
 

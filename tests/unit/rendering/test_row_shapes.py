@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from readiness.datamodel import Evidence, Status
 from readiness.documents import schema
-from readiness.documents.plain_json import plain
+from readiness.documents.strict_json import plain
 from readiness.probes.bandwidth.measurements import by_size
 from readiness.probes.operators.summary import _CODES
 from readiness.probes.ranks_common.measurements import pair_matrix

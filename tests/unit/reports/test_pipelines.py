@@ -19,7 +19,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from readiness.datamodel import Assessment, Decision, Level, Outcome
 from readiness.documents import assessment as documents
-from readiness.documents.plain_json import plain
+from readiness.documents.strict_json import plain
 from readiness.judging.judge import worst_exit
 from readiness.judging.plugin_status import PluginStatus, plugin_status
 from readiness.rendering import Kind, kind

@@ -12,7 +12,7 @@ from readiness import check_registry
 from readiness.accelerators.base import Accelerator
 from readiness.cli import app
 from readiness.datamodel import Evidence, Outcome, Status, Use
-from readiness.documents.plain_json import plain
+from readiness.documents.strict_json import plain
 from readiness.errors import UsageError
 from readiness.judging.judge import judge
 from readiness.profile import loader
