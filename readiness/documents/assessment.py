@@ -1,6 +1,6 @@
 """The assessment as JSON and back. The schema is `readiness/schemas/assessment.json`; this file follows it.
 
-How findings and verdicts look in it stands in `readiness.documents.judged_json`.
+How findings and verdicts look in it stands in `readiness.documents.findings_json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from readiness.datamodel import (
     Use,
 )
 from readiness.documents import consistency, files, json_escapes, schema
-from readiness.documents.judged_json import (
+from readiness.documents.findings_json import (
     basis_from_json,
     basis_to_json,
     diagnosis_to_json,

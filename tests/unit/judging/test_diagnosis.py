@@ -34,7 +34,7 @@ from readiness.datamodel import (
 )
 from readiness.documents import schema
 from readiness.documents.assessment import evidence_from_json, from_json, to_json
-from readiness.documents.judged_json import diagnosis_to_json, finding_from_json
+from readiness.documents.findings_json import diagnosis_to_json, finding_from_json
 from readiness.judging import diagnosis_rules as rules
 from readiness.judging.diagnosis import diagnose, unexplained
 from readiness.judging.verdict import decide

@@ -17,7 +17,7 @@ from readiness.datamodel import (
     Status,
     Use,
 )
-from readiness.documents.judged_json import maturity_to_json
+from readiness.documents.findings_json import maturity_to_json
 from readiness.judging.maturity import FEATURES, STATED, Standing, assess
 from readiness.rendering import maturity_line, maturity_rows, stated_line
 
