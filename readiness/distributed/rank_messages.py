@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 from typing import Any
 
-from readiness.distributed.json_codec import from_json, to_json
+from readiness.distributed.dataclass_json import from_json, to_json
 
 #: Every class of reports that has been imported, by its full name.
 _KINDS: dict[str, type[Report]] = {}

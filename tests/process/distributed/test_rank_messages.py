@@ -15,7 +15,7 @@ import pytest
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.distributed import FailureKind, RankContext, Report, place, rank_messages, run_ranks
-from readiness.distributed.json_codec import from_json, to_json
+from readiness.distributed.dataclass_json import from_json, to_json
 from readiness.distributed.rank_messages import decode_report, decode_settings, encode_report, encode_settings
 from tests.support import cpu
 
