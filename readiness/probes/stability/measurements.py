@@ -9,9 +9,9 @@ from typing import Any
 from readiness.accelerators.readers import health
 from readiness.datamodel import Measurement, Row, Yield
 from readiness.probes.stability.load import Load
+from readiness.probes.stability.load_steadiness import of_samples
 from readiness.probes.stability.memory_usage import Growth
 from readiness.probes.stability.per_op_stats import OpStats
-from readiness.probes.stability.staying_power import of_samples
 from readiness.probes.stability.thermal_load import Drop, Moment, Span, ThermalLoad
 
 

@@ -12,7 +12,7 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.host.runqueue_wait import in_line_s, is_reported
-from readiness.probes.stability.staying_power import Paced
+from readiness.probes.stability.load_steadiness import Paced
 from readiness.probes.throughput.timing import once
 
 Tensor = torch.Tensor

@@ -10,7 +10,7 @@ import pytest
 
 from readiness.datamodel import Measurement, Row
 from readiness.probes.stability import measurements
-from readiness.probes.stability.staying_power import Paced, of_samples
+from readiness.probes.stability.load_steadiness import Paced, of_samples
 from readiness.probes.stability.thermal_load import Moment, Span, ThermalLoad
 from readiness.rendering import row_shapes
 from tests.process.checks.stability.test_load import thermal_load
