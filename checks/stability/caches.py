@@ -39,14 +39,14 @@ def caches(accelerator: Accelerator, *, values: int = 200) -> Iterator[Yield]:
 
     Labels: `over` (lengths or numbers), `memory` (host or device).
     """
-    from readiness.probes.stability import new_values
+    from readiness.probes.stability import cache_growth
 
     draw = accelerator.generator("caches")
     for over, chosen, calls in (
-        ("lengths", new_values.lengths(values, draw), new_values.with_length),
-        ("numbers", new_values.numbers(values, draw), new_values.with_number),
+        ("lengths", cache_growth.lengths(values, draw), cache_growth.with_length),
+        ("numbers", cache_growth.numbers(values, draw), cache_growth.with_number),
     ):
-        for one in new_values.kept(accelerator, chosen, calls):
+        for one in cache_growth.kept(accelerator, chosen, calls):
             about = f"{one.bytes_per_value:.0f} bytes for each of {one.values} new {over}"
             yield Measurement(
                 "kept_bytes", max(one.bytes_per_value, 0.0), {"over": over, "memory": one.memory}, samples=one.values,

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from readiness.datamodel import Evidence
-from readiness.probes.stability import new_values
+from readiness.probes.stability import cache_growth
 from tests.support import cpu, run_check, value, values
 
 LIMIT = 4096  # of `general`
@@ -93,6 +93,6 @@ def test_a_memory_that_runs_full_still_tells_how_fast(monkeypatch: pytest.Monkey
 
 def test_lengths_and_numbers_never_come_twice() -> None:
     draw = torch.Generator().manual_seed(5)
-    for chosen in (new_values.lengths(300, draw), new_values.numbers(300, draw)):
+    for chosen in (cache_growth.lengths(300, draw), cache_growth.numbers(300, draw)):
         assert len(set(chosen)) == len(chosen) == 301
-    assert new_values.lengths(300, draw)[0] == max(new_values.lengths(300, draw))
+    assert cache_growth.lengths(300, draw)[0] == max(cache_growth.lengths(300, draw))
