@@ -13,7 +13,7 @@ _KINDS: dict[str, type[Report]] = {}
 
 
 class Report:
-    """Base class of what a rank function yields: a frozen dataclass whose fields have JSON (`json_codec`)."""
+    """Base class of what a rank function yields: a frozen dataclass whose fields have JSON (`dataclass_json`)."""
 
     __slots__ = ()
 

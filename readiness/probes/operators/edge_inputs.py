@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from readiness.probes.operators.rotation import USUAL, Rotation
+from readiness.probes.operators.seeded_selection import USUAL, Rotation
 
 #: One over a multiple of 128, and so of 64, 16 and 8; and one under one of 16.
 EDGE, BELOW = 129, 15

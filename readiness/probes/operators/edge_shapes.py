@@ -15,8 +15,8 @@ import torch
 from readiness.probes.operators import edge_arguments
 from readiness.probes.operators.edge_inputs import BELOW, EDGE, MANY, MIDDLE, ROWS, WIDTHS, Calls, EdgeSample, InputFactory
 from readiness.probes.operators.known_defects import CONTRIBUTIONS, ONE_FEATURE
-from readiness.probes.operators.rotation import USUAL, Rotation
 from readiness.probes.operators.samples import Incoming, Sample
+from readiness.probes.operators.seeded_selection import USUAL, Rotation
 
 #: Products in one sum: a multiple of nothing, and enough for a narrow accumulator to show.
 DEEP = 4_099

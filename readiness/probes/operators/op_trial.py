@@ -23,9 +23,9 @@ from readiness.probes.operators.layouts import Layout
 from readiness.probes.operators.op_call import CPU, CallResult, OpCaller
 from readiness.probes.operators.op_entry import Entry
 from readiness.probes.operators.outcomes import FailedError, Outcome, Phase, failed
-from readiness.probes.operators.rotation import USUAL as USUAL_ROTATION
-from readiness.probes.operators.rotation import Rotation
 from readiness.probes.operators.samples import Convert, Sample
+from readiness.probes.operators.seeded_selection import USUAL as USUAL_ROTATION
+from readiness.probes.operators.seeded_selection import Rotation
 
 #: So many errors of one operator may still be on their way.
 _PENDING_ERRORS = 16

@@ -21,8 +21,8 @@ from readiness.probes.operators import (
     layouts,
     op_semantics,
     relations,
-    rotation,
     sample_variants,
+    seeded_selection,
     threaded,
 )
 from readiness.probes.operators.kernel_provenance import Provenance, Recorder
@@ -60,7 +60,7 @@ class OpInfoTrials:
         self._provenances: Provenances = {}
         self._sample_cache = SampleCache()
         self._refuted: Refuted = {}
-        self._rotation = rotation.of(accelerator)
+        self._rotation = seeded_selection.of(accelerator)
 
     def run(
         self, entry: Entry, dtype: torch.dtype, *, full_variants: bool, gradients: bool = True, offsets: bool = True

@@ -11,8 +11,8 @@ import torch
 
 from readiness.probes.operators import op_semantics
 from readiness.probes.operators.edge_inputs import EdgeSample, InputFactory
-from readiness.probes.operators.rotation import USUAL, Rotation
 from readiness.probes.operators.samples import Sample
+from readiness.probes.operators.seeded_selection import USUAL, Rotation
 
 #: Rows and columns that no tile divides.
 ROWS, WIDTH = 37, 19

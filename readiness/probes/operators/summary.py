@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from readiness.accelerators.base import Accelerator
-from readiness.probes.operators import known_values, rotation
+from readiness.probes.operators import known_values, seeded_selection
 from readiness.probes.operators.outcomes import Outcome, Phase, SweepResult
 from readiness.probes.operators.sweep import Swept
 
@@ -114,7 +114,7 @@ class SweepSummary:
 def tried(accelerator: Accelerator) -> str:
     """Return what the seed chose for this run, and what could not be tried, in words."""
     against = "were" if known_values.available() else "were not, for want of mpmath,"
-    return f"{rotation.of(accelerator)}; special functions {against} held against mpmath"
+    return f"{seeded_selection.of(accelerator)}; special functions {against} held against mpmath"
 
 
 #: The outcome that a row tells of an operator that is right but for what PyTorch itself gets wrong.

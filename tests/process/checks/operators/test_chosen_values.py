@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.probes.operators import chosen_values, extra_ops, opinfo, rotation, samples, threaded
+from readiness.probes.operators import chosen_values, extra_ops, opinfo, samples, seeded_selection, threaded
 from readiness.probes.operators.op_trial import OpTrial
 from readiness.probes.operators.outcomes import FailedError, Outcome
 from readiness.simulator import machine_file as chips
@@ -27,7 +27,7 @@ ENTRIES = {entry.name: entry for entry in opinfo.load()}
 def at_values(name: str, dtype: torch.dtype = torch.float32, seed: int = 7) -> list[FailedError]:
     """What is wrong at the chosen values."""
     accelerator = cpu(seed)
-    trial = OpTrial(accelerator, ENTRIES[name], dtype, lambda *_: None, rotation=rotation.of(accelerator))
+    trial = OpTrial(accelerator, ENTRIES[name], dtype, lambda *_: None, rotation=seeded_selection.of(accelerator))
     drawn = samples.draw(ENTRIES[name], dtype, seed=trial.caller.seed, gradients=True)
     return list(chosen_values.broken(trial, drawn, True))
 
@@ -164,7 +164,7 @@ def in_a_fork(function: Callable[[], Any]) -> Any:
 
 
 def test_a_race_between_threads_is_found(override: Override, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "of", lambda _: rotation.Rotation(threaded=("nn.functional.silu",)))
+    monkeypatch.setattr(rotation, "of", lambda _: seeded_selection.Rotation(threaded=("nn.functional.silu",)))
 
     def outcome() -> tuple[str, str | None]:
         torch.set_num_threads(1)
@@ -178,7 +178,7 @@ def test_a_race_between_threads_is_found(override: Override, monkeypatch: pytest
 
 
 def test_where_threads_were_lost_in_a_fork_nothing_is_tried(override: Override, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "of", lambda _: rotation.Rotation(threaded=("nn.functional.silu",)))
+    monkeypatch.setattr(rotation, "of", lambda _: seeded_selection.Rotation(threaded=("nn.functional.silu",)))
     monkeypatch.setattr(threaded, "available", lambda: False)
     override("silu", _racing)
     assert tried("nn.functional.silu").outcome.clean
@@ -202,5 +202,5 @@ def test_a_pool_that_does_not_answer_is_not_available(monkeypatch: pytest.Monkey
 
 
 def test_every_threaded_operator_has_a_call() -> None:
-    assert set(rotation.THREADED) == set(threaded.NAMES) <= ENTRIES.keys()
-    assert len(rotation.of(cpu(1)).threaded) == 9
+    assert set(seeded_selection.THREADED) == set(threaded.NAMES) <= ENTRIES.keys()
+    assert len(seeded_selection.of(cpu(1)).threaded) == 9

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.probes.operators import opinfo, rotation
+from readiness.probes.operators import opinfo, seeded_selection
 from readiness.probes.operators.opinfo_trial import OpInfoTrials, TrialOptions
 from readiness.probes.operators.outcomes import Outcome, SweepResult
 from tests.support import cpu, run_check, value
@@ -80,7 +80,7 @@ def test_rows_that_read_what_lies_behind_them(override: Override) -> None:
 def test_a_sum_that_loses_its_tail(override: Override) -> None:
     def wrong(x: torch.Tensor, *, dtype: torch.dtype | None = None) -> torch.Tensor:
         flat = x.reshape(-1)
-        kept = flat[:-9] if len(flat) in rotation.SUM_LENGTHS else flat
+        kept = flat[:-9] if len(flat) in seeded_selection.SUM_LENGTHS else flat
         return torch.sum(kept, (0,), dtype=dtype)
 
     override("sum", wrong)
