@@ -19,11 +19,11 @@ from readiness.probes.operators import (
     forward_mode,
     kernel_provenance,
     layouts,
+    multithreaded_ops,
     op_semantics,
     relations,
     sample_variants,
     seeded_selection,
-    threaded,
 )
 from readiness.probes.operators.kernel_provenance import Provenance, Recorder
 from readiness.probes.operators.layouts import Layout
@@ -194,13 +194,13 @@ class OpInfoTrial:
 
     def _check_threads(self, gradients: bool) -> None:
         """Check the call on all threads of the host, some times, if the seed chose this operator. Raises FailedError."""
-        if self._entry.name not in self.trial.rotation.threaded or not threaded.available():
+        if self._entry.name not in self.trial.rotation.threaded or not multithreaded_ops.available():
             return
-        for sample in threaded.of(self._entry.name, self.trial.dtype, gradients=gradients):
+        for sample in multithreaded_ops.of(self._entry.name, self.trial.dtype, gradients=gradients):
             oracle = OpOracle(self.trial, sample, gradients, [])
             try:
                 called = oracle.check()
-                for _ in range(threaded.REPETITIONS):
+                for _ in range(multithreaded_ops.REPETITIONS):
                     oracle.repeat(called)
             except FailedError as failure:
                 self.trial.excuse(failure)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.probes.operators import chosen_values, extra_ops, opinfo, samples, seeded_selection, threaded
+from readiness.probes.operators import chosen_values, extra_ops, multithreaded_ops, opinfo, samples, seeded_selection
 from readiness.probes.operators.op_trial import OpTrial
 from readiness.probes.operators.outcomes import FailedError, Outcome
 from readiness.simulator import machine_file as chips
@@ -164,7 +164,7 @@ def in_a_fork(function: Callable[[], Any]) -> Any:
 
 
 def test_a_race_between_threads_is_found(override: Override, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "of", lambda _: seeded_selection.Rotation(threaded=("nn.functional.silu",)))
+    monkeypatch.setattr(seeded_selection, "of", lambda _: seeded_selection.Rotation(threaded=("nn.functional.silu",)))
 
     def outcome() -> tuple[str, str | None]:
         torch.set_num_threads(1)
@@ -178,29 +178,29 @@ def test_a_race_between_threads_is_found(override: Override, monkeypatch: pytest
 
 
 def test_where_threads_were_lost_in_a_fork_nothing_is_tried(override: Override, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "of", lambda _: seeded_selection.Rotation(threaded=("nn.functional.silu",)))
-    monkeypatch.setattr(threaded, "available", lambda: False)
+    monkeypatch.setattr(seeded_selection, "of", lambda _: seeded_selection.Rotation(threaded=("nn.functional.silu",)))
+    monkeypatch.setattr(multithreaded_ops, "available", lambda: False)
     override("silu", _racing)
     assert tried("nn.functional.silu").outcome.clean
 
 
 def test_a_process_that_was_forked_after_threads_were_started_does_not_try_them(monkeypatch: pytest.MonkeyPatch) -> None:
     def in_a_later_fork() -> Any:
-        threaded.available()
+        multithreaded_ops.available()
         torch.set_num_threads(2)
-        torch.ones(threaded.ROWS, threaded.COLUMNS).exp().sum()  # the pool, which no fork has
-        monkeypatch.setattr(threaded, "_PATIENCE_S", 1.0)
-        return in_a_fork(threaded.available)
+        torch.ones(multithreaded_ops.ROWS, multithreaded_ops.COLUMNS).exp().sum()  # the pool, which no fork has
+        monkeypatch.setattr(multithreaded_ops, "_PATIENCE_S", 1.0)
+        return in_a_fork(multithreaded_ops.available)
 
     assert in_a_fork(in_a_later_fork) is False
 
 
 def test_a_pool_that_does_not_answer_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threaded, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(multithreaded_ops, "_PATIENCE_S", 0.1)
     monkeypatch.setattr(os, "write", lambda *_: 0)
-    assert not threaded._available_in(-1)
+    assert not multithreaded_ops._available_in(-1)
 
 
 def test_every_threaded_operator_has_a_call() -> None:
-    assert set(seeded_selection.THREADED) == set(threaded.NAMES) <= ENTRIES.keys()
+    assert set(seeded_selection.THREADED) == set(multithreaded_ops.NAMES) <= ENTRIES.keys()
     assert len(seeded_selection.of(cpu(1)).threaded) == 9
