@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from readiness.accelerators.readers import amd, intel, npu_smi, nvidia, prometheus, tables
+from readiness.accelerators.readers import amd, intel, npu_smi, nvidia, other_makers, prometheus
 from readiness.accelerators.readers.contract import Reading
 from readiness.accelerators.readers.sources import SOURCES
 from readiness.accelerators.readers.tools import SourceError
@@ -97,8 +97,8 @@ PARSERS: list[tuple[str, str, Callable[[str], list[Reading]]]] = [
     ("npu-smi-info-*", "npu", _reports(lambda text: npu_smi.of_table(npu_smi.parse_table(text)))),
     ("nvidia-smi-q-x-a10g*", "xml", _reports(lambda text: nvidia.of_documents(nvidia.parse_xml(text)))),
     ("nvidia-smi-h200*-q-load*", "q", _reports(lambda text: nvidia.of_documents(nvidia.parse_text(text)))),
-    ("cnmon-*", "cnmon", _reports(tables.cambricon)), ("hy-smi-*", "hy", _reports(tables.hygon)), ("ixsmi-4*", "ix", _reports(tables.iluvatar)),
-    ("mx-smi-L*", "mx", _reports(tables.metax)), ("mthreads-*", "mt", _reports(tables.moore_threads)), ("hl-smi-1.1*", "hl", _reports(tables.gaudi)),
+    ("cnmon-*", "cnmon", _reports(other_makers.cambricon)), ("hy-smi-*", "hy", _reports(other_makers.hygon)), ("ixsmi-4*", "ix", _reports(other_makers.iluvatar)),
+    ("mx-smi-L*", "mx", _reports(other_makers.metax)), ("mthreads-*", "mt", _reports(other_makers.moore_threads)), ("hl-smi-1.1*", "hl", _reports(other_makers.gaudi)),
     ("rocm-smi-json-rx*", "rocm", _reports(amd.of_rocm_smi)),
     ("amd-smi-*json*", "amd", _reports(lambda text: [amd._of_tool(index, document) for index, document in amd._answers(text)])),
     ("xpu-smi-discovery-j*", "xpu", _reports(lambda text: [intel._identity(device) for device in intel._devices(text)])),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from readiness.accelerators.readers import amd, npu_smi, nvidia, overview, tables, tool_output, tools
+from readiness.accelerators.readers import amd, npu_smi, nvidia, other_makers, overview, tool_output, tools
 from readiness.accelerators.readers.contract import Reading, State, number
 from readiness.accelerators.readers.sources import SOURCES
 from readiness.accelerators.readers.tools import SourceError
@@ -190,7 +190,7 @@ def test_json_behind_warnings_and_with_what_is_no_json() -> None:
     assert tool_output.loads("a [0] b\n{}", "tool") == {}
 
 
-@pytest.mark.parametrize("read", [tables.cambricon, tables.iluvatar, tables.gaudi, tables.metax, tables.moore_threads])
+@pytest.mark.parametrize("read", [other_makers.cambricon, other_makers.iluvatar, other_makers.gaudi, other_makers.metax, other_makers.moore_threads])
 def test_a_table_that_does_not_name_its_tool_is_refused(read: Callable[[str], list[Any]]) -> None:
     table = "+===========+=====+=====+\n| 0  Card   | 0 | 0 |\n| 30C 20W / 100W | 1MiB / 2MiB | 0% |\n+----+\n"
     with pytest.raises(SourceError, match="printed nothing that names"):

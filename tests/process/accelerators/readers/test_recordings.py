@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from readiness.accelerators import ascend_install, sysfs
-from readiness.accelerators.readers import amd, intel, kernel_log, npu_smi, nvidia, tables
+from readiness.accelerators.readers import amd, intel, kernel_log, npu_smi, nvidia, other_makers
 from readiness.accelerators.readers.contract import Reading, Report
 from readiness.accelerators.readers.tools import SourceError
 from tests.process.accelerators.readers.support import actions
@@ -66,8 +66,8 @@ NPU = _each(lambda text: npu_smi.of_table(npu_smi.parse_table(text)))
 NVIDIA_TEXT, NVIDIA_XML = (
     _each(lambda text: nvidia.of_documents(nvidia.parse_text(text))), _each(lambda text: nvidia.of_documents(nvidia.parse_xml(text))),
 )  # fmt: skip
-HYGON, GAUDI, CAMBRICON = _each(tables.hygon), _each(tables.gaudi), _each(tables.cambricon)
-ILUVATAR, MOORE_THREADS, METAX = _each(tables.iluvatar), _each(tables.moore_threads), _each(tables.metax)
+HYGON, GAUDI, CAMBRICON = _each(other_makers.hygon), _each(other_makers.gaudi), _each(other_makers.cambricon)
+ILUVATAR, MOORE_THREADS, METAX = _each(other_makers.iluvatar), _each(other_makers.moore_threads), _each(other_makers.metax)
 ROCM = _each(amd.of_rocm_smi)
 
 #: Which recordings are read by what, how many devices are in each, and what is to be done about them together.
@@ -102,7 +102,7 @@ READ: tuple[tuple[str, Read, int, str], ...] = (
 
 #: What lists no device, though its reader takes such outputs: refused with these words, and nothing is known then.
 REFUSED: tuple[tuple[str, Read, str], ...] = (
-    ("mx-smi-header*", lambda text: _none(tables.metax(text)), "no device"),  # an excerpt without its rows
+    ("mx-smi-header*", lambda text: _none(other_makers.metax(text)), "no device"),  # an excerpt without its rows
     ("hl-smi-1.20*", GAUDI, "lists no device"),  # likewise
     ("ixsmi-q-*", ILUVATAR, "lists no device"),  # fields that somebody listed by hand
     ("amd-smi-topology-json*", lambda text: _none([one for one in AMD(text) if one.share_present]), "no device"),
