@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from readiness.causes import Cause
 from readiness.enums import Action, Better, Cost, Decision, Level, Operator, Outcome, Status, Use
+from readiness.missing_evidence import Cause
 
 #: What others import from here that stands elsewhere.
 __all__ = ["Action", "Better", "Cost", "Decision", "Level", "Operator", "Outcome", "Status", "Use"]

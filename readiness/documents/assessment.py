@@ -11,7 +11,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from readiness.causes import Cause, cause_of, cause_of_early_version
 from readiness.datamodel import (
     AcceleratorAssessment,
     AcceleratorFacts,
@@ -39,6 +38,7 @@ from readiness.errors import BadFileError, InternalError
 from readiness.judging import profile_demands
 from readiness.judging.diagnosis import diagnose
 from readiness.judging.maturity import assess
+from readiness.missing_evidence import Cause, cause_of, cause_of_early_version
 
 SCHEMA = "readiness.assessment/1"
 #: Larger files are refused before they are read: one of three hundred accelerators of 0.8 MB each stays below.

@@ -17,13 +17,13 @@ import psutil
 from readiness import accelerators
 from readiness.accelerators import sim
 from readiness.accelerators.remote_devices import host_of
-from readiness.causes import KillCause
 from readiness.datamodel import AcceleratorFacts
 from readiness.engine.worker_evidence import discovered, is_from_outside
 from readiness.errors import InterruptedRunError, UsageError
 from readiness.host.identity import this_host
 from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
+from readiness.missing_evidence import KillCause
 from readiness.simulator import machine_file as chips
 
 #: A driver that does not list its devices by then does not work.

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from readiness import errors
-from readiness.causes import KillCause
 from readiness.engine.worker_evidence import describe_end
 from readiness.errors import ReadinessError
 from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
+from readiness.missing_evidence import KillCause
 
 _POLL_S = 0.1
 

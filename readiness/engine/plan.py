@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from readiness.accelerators import remote_devices
-from readiness.causes import SkipCause
 from readiness.check_registry import Check, Phase, Scope
 from readiness.datamodel import AcceleratorFacts, Level, Profile, Use
 from readiness.documents.assessment import facts_to_json
 from readiness.errors import UsageError
 from readiness.judging import judge
+from readiness.missing_evidence import SkipCause
 
 #: What starting up, looking for accelerators and reporting take off the time that `--within` grants.
 OVERHEAD_S = 6.0

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from readiness import __version__, accelerators
 from readiness.accelerators import remote_devices
 from readiness.accelerators.run_timeline import CheckSpan, RunTimeline
-from readiness.causes import OWN_FAULTS, SkipCause, StopCause
 from readiness.check_registry import Check, Phase
 from readiness.datamodel import AcceleratorFacts, Assessment, Evidence, Joined, Profile, Status, Use, Waiver
 from readiness.engine.discovery import LIMIT_S, Discovery, discover, host, of_stacks, select
@@ -31,6 +30,7 @@ from readiness.engine.worker_evidence import evidence_of, recounted, unless_cut_
 from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
 from readiness.judging import judge
+from readiness.missing_evidence import OWN_FAULTS, SkipCause, StopCause
 from readiness.profile import loader
 
 #: What ending the running checks and telling the result may take of the time that `--within` grants.

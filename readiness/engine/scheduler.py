@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from readiness import accelerators
-from readiness.causes import KillCause, StopCause
 from readiness.engine.plan import Job
 from readiness.engine.worker_evidence import SECOND_TRY
 from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
+from readiness.missing_evidence import KillCause, StopCause
 
 POLL_S = 0.1
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from readiness.causes import OWN_FAULTS, KillCause, SkipCause
 from readiness.datamodel import AcceleratorFacts, Evidence, HostLoad, Measurement, Row, Status
 from readiness.documents.strict_json import plain
 from readiness.engine.plan import Job
@@ -16,6 +15,7 @@ from readiness.engine.worker import with_unit
 from readiness.errors import Exit
 from readiness.host import memory
 from readiness.isolation.worker_process import Worker
+from readiness.missing_evidence import OWN_FAULTS, KillCause, SkipCause
 
 #: The second try of a check that ran into its limit gets this many times the limit: a cold compile is not a hang.
 SECOND_TRY = 3.0

@@ -17,12 +17,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from readiness.causes import KillCause
 from readiness.errors import InternalError
 from readiness.host import cpu_times, disk, memory, runqueue_wait
 from readiness.isolation import evidence_pipe, forkserver
 from readiness.isolation.forkserver_process import STOPPED, VANISH_LIMIT_S, ForkserverProcess
 from readiness.isolation.worker_process import Worker, catches, holder, state
+from readiness.missing_evidence import KillCause
 
 #: How long a worker may take to import torch, a plug-in and its check before it must say that it is ready.
 START_LIMIT_S = 300.0

@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 
-from readiness.causes import KillCause
 from readiness.datamodel import AcceleratorFacts, Measurement, Note, Row
 from readiness.host.cpu_times import Shares
 from readiness.isolation.evidence_pipe import Answer, End, Message, Ready, Receiver
+from readiness.missing_evidence import KillCause
 
 #: More printed text than this from one check is a fault of the check. Of all that it printed, the end is kept.
 MOST_PRINTED_BYTES = 32 * 2**20

@@ -20,7 +20,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from readiness.causes import Cause, SkipCause, StopCause
 from readiness.datamodel import (
     AcceleratorAssessment,
     AcceleratorFacts,
@@ -46,6 +45,7 @@ from readiness.datamodel import (
 from readiness.judging.failure_reason import failure_reason, labels_there
 from readiness.judging.measurement_values import as_float, is_comparable
 from readiness.judging.verdict import decide
+from readiness.missing_evidence import Cause, SkipCause, StopCause
 
 
 def judge(

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from readiness import rendering
-from readiness.causes import Cause, SkipCause
 from readiness.datamodel import (
     AcceleratorAssessment,
     Assessment,
@@ -19,6 +18,7 @@ from readiness.datamodel import (
     Use,
     Verdict,
 )
+from readiness.missing_evidence import Cause, SkipCause
 from readiness.pack import evidence_matrix, system
 from readiness.pack.contents import Core, Subject, sha256
 from readiness.pack.evidence_matrix import MatrixRow

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from readiness.accelerators.run_timeline import RunTimeline
-from readiness.causes import StopCause
 from readiness.datamodel import AcceleratorFacts, Evidence
 from readiness.engine.plan import Job
 from readiness.engine.scheduler import POLL_S, Running, Scheduler, Stop
@@ -15,6 +14,7 @@ from readiness.engine.worker_evidence import SECOND_TRY, discovered, evidence_of
 from readiness.errors import InternalError, InterruptedRunError
 from readiness.isolation.worker_pool import WorkerPool
 from readiness.isolation.worker_process import Worker
+from readiness.missing_evidence import StopCause
 from readiness.rehearsal.plan import HANG_LIKE, HANG_PATIENCE_S, Key, Task
 
 #: How long ago what a simulated log says must have come.

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from readiness.causes import Cause, SkipCause
 from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Finding, Level, Status, Use, Verdict
+from readiness.missing_evidence import Cause, SkipCause
 from readiness.rendering.accelerators import device, names, simulated, software
 from readiness.rendering.findings import FindingGroup, Kind, figure_of, group_by_kind, labels, reading, reason, title
 from readiness.rendering.text import clean, figure

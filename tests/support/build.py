@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from readiness.causes import SkipCause
 from readiness.datamodel import (
     AcceleratorAssessment,
     AcceleratorFacts,
@@ -23,6 +22,7 @@ from readiness.datamodel import (
     Verdict,
     Waiver,
 )
+from readiness.missing_evidence import SkipCause
 
 BOTH = (Use.TRAINING, Use.INFERENCE)
 

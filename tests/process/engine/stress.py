@@ -24,8 +24,8 @@ from typing import Any
 
 import psutil
 
-from readiness.causes import OWN_FAULTS
 from readiness.errors import Exit
+from readiness.missing_evidence import OWN_FAULTS
 from tests.process.engine.test_resume import STEPS, Tool
 from tests.support.command_line import CODE, CODE_WITHOUT_TORCH
 from tests.support.engine import leftovers

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from readiness import check_registry
-from readiness.causes import KillCause
 from readiness.check_registry import Check
 from readiness.datamodel import AcceleratorFacts, Evidence, Limit, Operator, Outcome, Profile, Requirement, Status, Use
 from readiness.documents.assessment import evidence_to_json
@@ -26,6 +25,7 @@ from readiness.host import disk
 from readiness.isolation import forkserver_process, worker_pool
 from readiness.isolation.worker_process import Worker, catches, state
 from readiness.judging import judge
+from readiness.missing_evidence import KillCause
 from tests.support.engine import MISBEHAVING, children, evidence_of, leftovers, run, use_checks, write_profile
 
 FOREIGN = "something other than readiness wrote to its evidence pipe"

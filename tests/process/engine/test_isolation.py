@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from readiness.causes import SkipCause
 from readiness.datamodel import Assessment, Decision, Outcome, Status, Use
 from readiness.documents.assessment import dumps, from_json, to_json
 from readiness.engine import worker_evidence
 from readiness.host import cpu_times, memory, runqueue_wait
 from readiness.isolation import forkserver, worker_pool
 from readiness.isolation.worker_process import Worker
+from readiness.missing_evidence import SkipCause
 from readiness.rendering import formats
 from tests.support.engine import MISBEHAVING, alive, children, evidence_of, run, use_checks, write_profile
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from readiness.causes import SkipCause
 from readiness.check_registry import Check, Scope
 from readiness.cli import common, progress
 from readiness.cli.live_findings import count
@@ -32,6 +31,7 @@ from readiness.datamodel import (
     Waiver,
 )
 from readiness.engine.plan import Job
+from readiness.missing_evidence import SkipCause
 from tests.support import build
 from tests.unit.engine.test_plan import make
 

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from readiness.causes import Cause, KillCause, SkipCause, StopCause
 from readiness.datamodel import (
     Action,
     Assessment,
@@ -36,6 +35,7 @@ from readiness.documents import assessment as documents
 from readiness.documents import files, schema
 from readiness.documents.strict_json import number_from_json, number_to_json
 from readiness.errors import BadFileError, Exit, InternalError
+from readiness.missing_evidence import Cause, KillCause, SkipCause, StopCause
 from tests.support import build
 
 CAUSES = [*StopCause, *KillCause, *SkipCause]

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from readiness.causes import SkipCause
 from readiness.check_registry import Check, Phase, Scope, check
 from readiness.datamodel import AcceleratorFacts, Level, Limit, Measurement, Operator, Profile, Requirement, Use
 from readiness.engine.plan import parse_expression, plan
 from readiness.errors import UsageError
+from readiness.missing_evidence import SkipCause
 
 
 def make(id: str, **keys: object) -> Check:

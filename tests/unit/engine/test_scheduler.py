@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from readiness.causes import KillCause, StopCause
 from readiness.engine.plan import Job
 from readiness.engine.scheduler import Running, Scheduler, Stop
 from readiness.engine.worker_evidence import SECOND_TRY
+from readiness.missing_evidence import KillCause, StopCause
 from tests.support.rehearsal import host, made_check
 
 STOP = Stop(StopCause.INTERRUPTED, "somebody stopped it")

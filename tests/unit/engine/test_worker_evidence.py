@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from readiness import check_registry
-from readiness.causes import OWN_FAULTS, Cause, KillCause, SkipCause
 from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Status
 from readiness.engine import worker_evidence
 from readiness.engine.plan import Job
 from readiness.isolation.evidence_pipe import End
 from readiness.isolation.worker_process import Worker
+from readiness.missing_evidence import OWN_FAULTS, Cause, KillCause, SkipCause
 
 
 def evidence(**changes: Any) -> Evidence:

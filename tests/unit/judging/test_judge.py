@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from readiness.causes import SkipCause
 from readiness.datamodel import (
     AcceleratorFacts,
     Basis,
@@ -33,6 +32,7 @@ from readiness.judging.failure_reason import is_reason
 from readiness.judging.judge import applies, credit, declared, judge, satisfies, worst_exit
 from readiness.judging.rejudge import rejudge
 from readiness.judging.verdict import decide
+from readiness.missing_evidence import SkipCause
 from tests.support import build
 
 FACTS = AcceleratorFacts(id="cpu:0", kind="cpu", index=0, stack="cpu", vendor=None, model=None)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readiness import rendering
-from readiness.causes import SkipCause
 from readiness.datamodel import Assessment, Joined, Level, Outcome, Use
+from readiness.missing_evidence import SkipCause
 from readiness.rendering.formats import render
 from tests.support import build
 

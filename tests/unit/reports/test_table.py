@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from readiness import rendering
-from readiness.causes import SkipCause
 from readiness.datamodel import Assessment, Evidence, Level, Outcome, Status, Use
+from readiness.missing_evidence import SkipCause
 from readiness.rendering import Kind
 from readiness.rendering.formats import render
 from tests.support import build
