@@ -15,7 +15,7 @@ from readiness.enums import Use
 from readiness.errors import BadFileError, Exit, UsageError
 
 if TYPE_CHECKING:
-    from readiness.fleet.picture import Fleet
+    from readiness.fleet.fleet_summary import Fleet
     from readiness.fleet.store import Expected
 
 app = typer.Typer(
@@ -262,11 +262,11 @@ def _read(database: Path, profile: str | None) -> Fleet:
     import sqlite3
 
     from readiness.cli.diff import known_directions
-    from readiness.fleet import picture, store
+    from readiness.fleet import fleet_summary, store
 
     connection = store.open_store(database, create=False)
     try:
-        return picture.read(connection, known_directions(), profile)
+        return fleet_summary.read(connection, known_directions(), profile)
     except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as problem:
         raise BadFileError(
             f"the database is damaged: {problem}", place=str(database),

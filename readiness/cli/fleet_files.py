@@ -60,11 +60,11 @@ def _is_database(file: Path) -> bool:
 
 
 def _of(database: Path, host: str | None) -> list[Path]:
-    from readiness.fleet import picture, store
+    from readiness.fleet import fleet_summary, store
 
     connection = store.open_store(database, create=False)
     try:
-        runs = picture.runs_that_count(connection)
+        runs = fleet_summary.runs_that_count(connection)
         if host is not None and host not in runs:
             raise UsageError(
                 f"it has no run of {host[:100]!r} that counts", place=str(database),

@@ -18,7 +18,7 @@ from typing import Any
 
 from readiness.datamodel import Use
 from readiness.errors import UsageError
-from readiness.fleet.picture import Fleet
+from readiness.fleet.fleet_summary import Fleet
 
 #: DuckDB may take so much; beyond that it uses files beside the one that it writes.
 _MEMORY = "384MB"

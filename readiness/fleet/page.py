@@ -8,9 +8,9 @@ from typing import Any
 
 from readiness.datamodel import Decision, Use
 from readiness.fleet import reports
+from readiness.fleet.fleet_summary import Distribution, Fleet, Host, Oddity
 from readiness.fleet.links import reports as link_reports
 from readiness.fleet.links import summary
-from readiness.fleet.picture import Distribution, Fleet, Host, Oddity
 from readiness.rendering import charts, html
 
 _ORDER = (Decision.READY, Decision.UNDETERMINED, Decision.NOT_READY)

@@ -9,9 +9,9 @@ from typing import Any
 
 from readiness import rendering
 from readiness.datamodel import Decision, Outcome, Use
+from readiness.fleet.fleet_summary import Fleet, Host, Oddity
 from readiness.fleet.links import reports as link_reports
 from readiness.fleet.outliers import FALSE_ALARMS
-from readiness.fleet.picture import Fleet, Host, Oddity
 from readiness.rendering import Paint, clean, wrap
 from readiness.rendering.metrics import Family, metrics_text
 

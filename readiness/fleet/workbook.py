@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from readiness.fleet import reports
-from readiness.fleet.picture import Fleet
+from readiness.fleet.fleet_summary import Fleet
 from readiness.rendering.workbook import Workbook, open_workbook
 
 

@@ -10,8 +10,8 @@ import duckdb
 import pytest
 
 from readiness.errors import UsageError
-from readiness.fleet import export, picture, store
-from readiness.fleet.picture import Fleet
+from readiness.fleet import export, fleet_summary, store
+from readiness.fleet.fleet_summary import Fleet
 from tests.support import fleets
 
 
@@ -19,7 +19,7 @@ def exported(folder: Path, hosts: list[dict[str, object]]) -> tuple[Fleet, Path]
     connection = store.open_store(folder / "fleet.sqlite", create=True)
     for made in hosts:
         store.add(connection, [store.Entry(f"/{made['started']}.json", "1", None, store.digest_of(made), made, True)])
-    fleet = picture.read(connection, {})
+    fleet = fleet_summary.read(connection, {})
     file = folder / "it's a fleet.parquet"
     export.write(connection, fleet, file)
     connection.close()
@@ -61,7 +61,7 @@ def test_a_fleet_without_a_run_is_a_table_without_rows(tmp_path: Path) -> None:
     connection = store.open_store(tmp_path / "fleet.sqlite", create=True)
     store.expect(connection, [store.Expected("node-1")])
     file = tmp_path / "fleet.parquet"
-    export.write(connection, picture.read(connection, {}), file)
+    export.write(connection, fleet_summary.read(connection, {}), file)
     connection.close()
     with duckdb.connect() as base:
         assert base.execute("SELECT count(*) FROM read_parquet(?)", [str(file)]).fetchone() == (0,)
@@ -78,7 +78,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     connection = store.open_store(tmp_path / "fleet.sqlite", create=True)
     store.expect(connection, [store.Expected("node-1")])
-    fleet = picture.read(connection, {})
+    fleet = fleet_summary.read(connection, {})
     with pytest.raises(OSError, match="director"):
         export.write(connection, fleet, tmp_path / "taken")
     connection.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from readiness.datamodel import Decision, Use
-from readiness.fleet import page, picture, reports, store, workbook
+from readiness.fleet import fleet_summary, page, reports, store, workbook
 from readiness.fleet.coordinator import NodeLostError
 from readiness.fleet.links import attribution, evidence, summary, trial_store, trials
 from readiness.fleet.links.attribution import Outcome, Plan
@@ -209,7 +209,7 @@ def test_what_could_not_be_tried_is_unknown_and_says_why(connection: sqlite3.Con
 
 
 @pytest.fixture
-def fleet(connection: sqlite3.Connection) -> picture.Fleet:
+def fleet(connection: sqlite3.Connection) -> fleet_summary.Fleet:
     """Four hosts of which one fails with the others, which says something that is no markup of ours."""
     for name in HOSTS:
         made = fleets.host(name, 1, chips=1, count=5)
@@ -217,17 +217,17 @@ def fleet(connection: sqlite3.Connection) -> picture.Fleet:
     trial_store.begin(connection, PLAN, [])
     run(connection, Cluster(frozenset({"node-3"})))
     connection.execute("UPDATE trial SET faults = '[\"<b>wrong</b> \\u001b[31m sums\"]' WHERE faults != '[]'")
-    return picture.read(connection, {})
+    return fleet_summary.read(connection, {})
 
 
-def test_a_host_that_fails_with_others_does_not_train(fleet: picture.Fleet) -> None:
+def test_a_host_that_fails_with_others_does_not_train(fleet: fleet_summary.Fleet) -> None:
     assert fleet.ready(Use.TRAINING) == ["node-1", "node-2", "node-4"]
     assert fleet.ready(Use.INFERENCE) == list(HOSTS), "alone it serves"
     assert [host.name for host in fleet.of(Use.TRAINING, Decision.NOT_READY)] == ["node-3"]
     assert "scontrol update nodename=node-3 state=drain" in reports.drain_commands(fleet, Use.TRAINING, "slurm")
 
 
-def test_every_report_shows_who_fails_and_the_matrix(fleet: picture.Fleet) -> None:
+def test_every_report_shows_who_fails_and_the_matrix(fleet: fleet_summary.Fleet) -> None:
     text = reports.table(fleet, width=100)
     assert "of 6 pairs of 4 hosts, 3 good, 3 bad, 0 unknown" in " ".join(text.split())
     assert "node-3 fails with each of the 3 hosts that it was tried with" in " ".join(text.split())
@@ -246,7 +246,7 @@ def test_every_report_shows_who_fails_and_the_matrix(fleet: picture.Fleet) -> No
 
 
 @pytest.mark.parametrize("columns", [50, 80, 200])
-def test_no_line_is_wider_than_the_terminal(fleet: picture.Fleet, columns: int) -> None:
+def test_no_line_is_wider_than_the_terminal(fleet: fleet_summary.Fleet, columns: int) -> None:
     assert max(map(len, reports.table(fleet, width=columns, verbose=True).splitlines())) <= columns
 
 
@@ -254,7 +254,7 @@ def test_a_database_without_trials_says_nothing_of_them(tmp_path: Path) -> None:
     made = fleets.host("node-1", 1, chips=1, count=5)
     opened = store.open_store(tmp_path / "old.sqlite", create=True)
     store.add(opened, [store.Entry("/node-1.json", "1", None, store.digest_of(made), made, True)])
-    fleet = picture.read(opened, {})
+    fleet = fleet_summary.read(opened, {})
     assert fleet.between is None
     assert "BETWEEN HOSTS" not in reports.table(fleet)
     assert reports.as_json(fleet, "0")["between_hosts"] is None

@@ -17,9 +17,9 @@ from readiness.comparison.measures import directions
 from readiness.datamodel import Decision, Use
 from readiness.documents.assessment import dumps, to_json
 from readiness.errors import BadFileError, UsageError
+from readiness.fleet import fleet_summary, page, reports, store, workbook
 from readiness.fleet import merge as merging
-from readiness.fleet import page, picture, reports, store, workbook
-from readiness.fleet.picture import Fleet, Problem
+from readiness.fleet.fleet_summary import Fleet, Problem
 from tests.support import fleets, saved
 
 NOW = datetime.datetime(2026, 11, 30, 12, tzinfo=datetime.UTC)
@@ -43,7 +43,7 @@ def merged(folder: Path, database: Path, *places: Path) -> merging.Merged:
 def read(database: Path, profile: str | None = None) -> Fleet:
     connection = store.open_store(database, create=False)
     try:
-        return picture.read(connection, DIRECTIONS, profile)
+        return fleet_summary.read(connection, DIRECTIONS, profile)
     finally:
         connection.close()
 

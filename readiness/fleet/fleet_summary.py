@@ -1,4 +1,4 @@
-"""The picture of a fleet from its database: which hosts are ready, which are odd, which did not report. Only reads."""
+"""Summary of a fleet from its database: which hosts are ready, which are odd, which did not report. Only reads."""
 
 from __future__ import annotations
 
