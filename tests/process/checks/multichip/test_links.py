@@ -16,7 +16,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.cpu import Cpu
 from readiness.datamodel import Evidence, Measurement, Status
 from readiness.distributed import Placement, RanksOutcome
-from readiness.probes.links import measurements, stragglers
+from readiness.probes.links import measurements, repeated_allreduce, stragglers
 from readiness.probes.links import rank as links_rank
 from readiness.probes.links.reports import CallReport, HostStalls
 from readiness.probes.ranks_common.call_timings import CallTimings
@@ -34,6 +34,8 @@ FEW_SUMS: dict[str, Any] = {"repeats": 12}
 FEW_PRODUCTS: dict[str, int] = {"REPETITIONS": 3, "EXCHANGED_BYTES": 2**20, "EXCHANGING_TURNS": 1}
 #: What they are of their own accord.
 ALL_PRODUCTS = {name: getattr(stragglers, name) for name in FEW_PRODUCTS}
+#: How often ranks that look slow are given further turns, and what share of the fastest link's speed has others tried again.
+FURTHER, DOUBTFUL_SHARE = stragglers.FURTHER, links_rank.DOUBTFUL_SHARE
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +44,22 @@ def _few_products(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(stragglers, name, few)
 
 
+@pytest.fixture(autouse=True)
+def _once_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looks slow is not tried again and again: beside other tests nearly all does, and no test asks a speed of this host."""
+    once(monkeypatch.setattr)
+    monkeypatch.setattr(stragglers, "FURTHER", 0)
+
+
+def once(set_: Callable[[Any, str, object], object]) -> None:
+    """Of links and sums, no slow ones are tried again."""
+    set_(links_rank, "DOUBTFUL_SHARE", 1e-9)
+    set_(links_rank, "LATER_SHARE", 0.0)
+    set_(repeated_allreduce, "DOUBTFUL_SHARE", 0.0)
+
+
 def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence:
-    evidence = run_check("multichip.links", accelerator or chips(4), **{**SMALL, **settings})
+    evidence = run_check("multichip.links", accelerator or chips(3), **{**SMALL, **settings})
     assert evidence.status is Status.MEASURED, evidence.reason
     return evidence
 
@@ -79,7 +95,7 @@ def test_healthy_ranks_are_right_and_uninterrupted(seed: int, number: int, monke
     for name, usual in ALL_PRODUCTS.items():
         if name == "REPETITIONS" or number <= 3:  # among more ranks the large sums take most of the time
             monkeypatch.setattr(stragglers, name, usual)
-    evidence = checked(chips(number, seed))
+    evidence = checked(chips(number, seed), repeats=SMALL["repeats"] if number <= 3 else 40)
     where = {"ranks": str(max(number, 2)), "chips": "several" if number > 1 else "one", "world": "all"}
     assert value(evidence, "completed", **where) == 1
     assert value(evidence, "wrong_elements", op="all_reduce", **where) == 0
@@ -112,12 +128,12 @@ def test_ranks_on_one_chip_have_no_links_to_compare() -> None:
 
 
 def test_one_wrong_sum_in_five_hundred_names_call_and_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil("all_reduce", 2, lambda call, tensor: call % 500 == 0 and tensor[5].add_(1), monkeypatch)
-    evidence = checked(repeats=700)
+    spoil("all_reduce", 1, lambda call, tensor: call % 500 == 0 and tensor[5].add_(1), monkeypatch)
+    evidence = checked(chips(2), repeats=520, budget_s=60.0)
     assert value(evidence, "wrong_elements", op="all_reduce") >= 1  # how many calls fit into the time differs
     assert value(evidence, "wrong_elements", op="send_recv") == 0
     reasons = about(evidence, "wrong_elements")
-    assert "rank 2 (cpu:2), all_reduce number 500" in reasons
+    assert "rank 1 (cpu:1), all_reduce number 500" in reasons
     assert "at index 5" in reasons
     assert value(evidence, "rank_mismatches") >= 1
     assert "hold different sums" in about(evidence, "rank_mismatches")
@@ -140,10 +156,10 @@ def test_equally_wrong_ranks_are_no_mismatch(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_block_that_arrives_wrong_names_its_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil("recv", 3, lambda call, tensor: call == 7 and tensor[9].neg_(), monkeypatch)
+    spoil("recv", 2, lambda call, tensor: call == 7 and tensor[9].neg_(), monkeypatch)
     evidence = checked(**FEW_SUMS)
     assert value(evidence, "wrong_elements", op="send_recv") >= 1
-    assert "rank 3 (cpu:3)" in about(evidence, "wrong_elements")
+    assert "rank 2 (cpu:2)" in about(evidence, "wrong_elements")
     assert value(evidence, "wrong_elements", op="all_reduce") == 0
 
 
@@ -166,8 +182,9 @@ def delay(names: tuple[str, ...], rank: int, wait_s: Callable[[int], float], mon
 
 
 def test_a_slow_chip_spoils_all_its_links_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links_rank, "DOUBTFUL_SHARE", DOUBTFUL_SHARE)
     delay(("send", "recv"), 3, lambda _: 0.05, monkeypatch)
-    evidence = checked(**FEW_SUMS)
+    evidence = checked(chips(4), **FEW_SUMS)
     assert value(evidence, "slowest_link_share") < 0.3
     assert "every link of rank 3 (cpu:3)" in about(evidence, "slowest_link_share")
     assert value(evidence, "interruptions") == 0
@@ -191,12 +208,13 @@ def test_a_link_that_is_slow_from_some_day_on_is_found(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(dist, "all_reduce", counted)
     monkeypatch.setattr(dist, "send", slow)
-    evidence = checked(chips(4))
+    evidence = checked()
     assert value(evidence, "link_speed_kept") < 0.5
     assert about(evidence, "link_speed_kept").startswith("the link between rank 1 (cpu:1), rank 2 (cpu:2): ")
 
 
 def test_a_single_slow_link_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links_rank, "DOUBTFUL_SHARE", DOUBTFUL_SHARE)
     healthy = dist.send
 
     def slow(tensor: torch.Tensor, target: int, *arguments: Any, **options: Any) -> None:
@@ -204,7 +222,7 @@ def test_a_single_slow_link_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         healthy(tensor, target, *arguments, **options)
 
     monkeypatch.setattr(dist, "send", slow)
-    evidence = checked(**FEW_SUMS)
+    evidence = checked(chips(4), **FEW_SUMS)
     assert value(evidence, "slowest_link_share") < 0.3
     assert about(evidence, "slowest_link_share").startswith("the link between rank 1 (cpu:1), rank 2 (cpu:2):")
 
@@ -221,9 +239,8 @@ def test_a_link_that_goes_and_comes_back_is_counted(name: str, monkeypatch: pyte
     assert value(evidence, "completed") == 1
 
 
-@pytest.mark.parametrize("number", [2, 4])
+@pytest.mark.parametrize("number", [2, 3])
 def test_a_rank_that_computes_slowly_is_named(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stragglers, "FURTHER", 0)  # a hundred times as slow: no host's business explains that
     delay(("mm",), 1, lambda _: 0.05, monkeypatch)
     evidence = checked(chips(number), **FEW_SUMS)
     assert value(evidence, "straggler_share", load="alone") < 0.3
@@ -231,9 +248,13 @@ def test_a_rank_that_computes_slowly_is_named(number: int, monkeypatch: pytest.M
 
 
 def test_a_chip_that_takes_twice_as_long_is_named(on_simulated_chips: Simulated) -> None:
-    slow = machine(defect("slow", "mm", severity=0.5, chip=[2]), chips=4)
-    few = FEW_PRODUCTS
-    evidence = on_simulated_chips("multichip.links", slow, prepare=lambda: vars(stragglers).update(few), **SMALL)
+    slow = machine(defect("slow", "mm", severity=0.5, chip=[2]), chips=3)
+
+    def prepare() -> None:
+        once(setattr)
+        vars(stragglers).update(FEW_PRODUCTS)
+
+    evidence = on_simulated_chips("multichip.links", slow, prepare=prepare, **SMALL)
     assert value(evidence, "straggler_share", load="alone") < 0.8
     reasons = about(evidence, "straggler_share", load="alone")
     assert reasons.startswith("rank 2 (sim:2): a product of width ")
@@ -242,7 +263,7 @@ def test_a_chip_that_takes_twice_as_long_is_named(on_simulated_chips: Simulated)
 
 def test_a_chip_that_is_slow_only_while_it_exchanges_is_named(on_simulated_chips: Simulated) -> None:
     slow = machine(defect("slow", "mm", severity=0.1, chip=[1], exchanging=True), chips=3)
-    evidence = on_simulated_chips("multichip.links", slow, **SMALL)
+    evidence = on_simulated_chips("multichip.links", slow, prepare=lambda: once(setattr), **SMALL)
     assert value(evidence, "straggler_share", load="exchanging") < 0.5
     assert about(evidence, "straggler_share", load="exchanging").startswith("rank 1 (sim:1): a product of width ")
     assert value(evidence, "straggler_share", load="alone") > value(evidence, "straggler_share", load="exchanging")
@@ -250,6 +271,7 @@ def test_a_chip_that_is_slow_only_while_it_exchanges_is_named(on_simulated_chips
 
 def test_a_rank_that_was_slow_for_a_while_alone_is_given_further_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever shares the host with it may have been what was slow."""
+    monkeypatch.setattr(stragglers, "FURTHER", FURTHER)
     requested = {"turns": 0}
 
     def products(context: Any) -> dict[str, float]:
@@ -267,6 +289,7 @@ def test_a_rank_that_was_slow_for_a_while_alone_is_given_further_turns(monkeypat
 
 def test_the_luck_of_another_makes_no_rank_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy host a rank may once be much faster than all are in the other turns, in which this one may even be ahead."""
+    monkeypatch.setattr(stragglers, "FURTHER", FURTHER)
     requested = {"turns": 0}
 
     def products(context: Any) -> dict[str, float]:
@@ -278,7 +301,7 @@ def test_the_luck_of_another_makes_no_rank_slow(monkeypatch: pytest.MonkeyPatch)
     assert value(checked(chips(3), **FEW_SUMS), "straggler_share", load="alone") == 1.0
 
 
-@pytest.mark.parametrize("number", [2, 4])
+@pytest.mark.parametrize("number", [2, 3])
 def test_a_rank_that_is_late_in_collectives_is_named(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     delay(("all_reduce",), 1, lambda _: 0.05, monkeypatch)
     evidence = checked(chips(number), budget_s=1.0, **FEW_SUMS)
@@ -288,7 +311,7 @@ def test_a_rank_that_is_late_in_collectives_is_named(number: int, monkeypatch: p
 
 
 def test_a_collective_that_becomes_slow_keeps_little_of_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    delay(("all_reduce",), 0, lambda call: 0.02 if call > 120 else 0, monkeypatch)
+    delay(("all_reduce",), 0, lambda call: 0.02 if call > 90 else 0, monkeypatch)
     evidence = checked(chips(2), budget_s=60.0)  # as many sums as are asked for, also where each takes long
     assert value(evidence, "collective_speed_kept", block="small") < 0.4
     assert "at the end" in about(evidence, "collective_speed_kept", block="small")
@@ -300,21 +323,21 @@ def test_a_collective_that_becomes_slow_keeps_little_of_its_speed(monkeypatch: p
 def test_a_rank_that_fails_is_named_and_only_what_was_done_before_is_reported(
     fault: Any, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    support.at_call("all_reduce", 100, 3, fault, monkeypatch)
+    support.at_call("all_reduce", 100, 2, fault, monkeypatch)
     evidence = checked()
     assert value(evidence, "completed", world="all") == 0
-    assert about(evidence, "completed").startswith("caused by rank 3 (cpu:3): rank 3")
+    assert about(evidence, "completed").startswith("caused by rank 2 (cpu:2): rank 2")
     assert "all_reduce number 100" in about(evidence, "completed")
     (row,) = [row for row in evidence.rows if "trouble" in row]
-    assert (row["trouble"], row["culprit_chips"]) == (what, "cpu:3")
+    assert (row["trouble"], row["culprit_chips"]) == (what, "cpu:2")
     told = {item.name for item in evidence.measurements} - {"slowest_link_share"}  # unknown on a busy host
     assert told == {"completed", "link_gbps"}
 
 
 def test_links_that_were_not_all_measured_are_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    support.at_call("send", 40, 3, support.kill_oneself, monkeypatch)
+    support.at_call("send", 20, 2, support.kill_oneself, monkeypatch)
     evidence = checked()
-    assert "rank 3" in about(evidence, "completed")
+    assert "rank 2" in about(evidence, "completed")
     assert {item.name for item in evidence.measurements} == {"completed"}
 
 
@@ -350,9 +373,9 @@ def test_a_rank_that_hangs_at_work_of_its_own_is_named(monkeypatch: pytest.Monke
 
 def test_a_hang_of_a_transfer_names_its_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     support.patient_until_the_fault(monkeypatch)
-    support.hang_between(1, 3, monkeypatch)
+    support.hang_between(1, 2, monkeypatch)
     evidence = checked(patience_s=3.0)
-    assert about(evidence, "completed").startswith("caused by rank 1 (cpu:1), rank 3 (cpu:3)")
+    assert about(evidence, "completed").startswith("caused by rank 1 (cpu:1), rank 2 (cpu:2)")
 
 
 def test_a_library_without_transfers_is_measured_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
