@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from readiness.errors import Exit, InternalError, ReadinessError, UsageError
+from readiness.host.garbage import without_collection
 from readiness.rendering.log_commands import Breaker
 
 #: By this variable a shell asks how a word goes on.
@@ -129,7 +130,8 @@ def _call() -> int:
     Nor is a word completed where there are arguments, as shells give none then: a variable that somebody has left behind
     would have a run end with the code of READY.
     """
-    from readiness.cli import app
+    with without_collection():
+        from readiness.cli import app
 
     if _COMPLETES in os.environ:
         if sys.argv[1:]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from enum import IntEnum
 
 
@@ -20,6 +19,8 @@ class Exit(IntEnum):
 
 def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return `did you mean weight? ` to put before a remedy; empty if no known word is similar."""
+    from difflib import get_close_matches  # each process imports this file, and few errors are slips
+
     near = get_close_matches(word[:100], list(known), n=1, cutoff=cutoff)
     return f"did you mean {near[0]}? " if near else ""
 

@@ -28,6 +28,7 @@ from readiness.distributed.signed_objects import sign_objects
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json, RankContext, RankFunction
 from readiness.host import disk
+from readiness.host.garbage import without_collection
 from readiness.host.process_control import die_with_parent
 
 #: Seconds between two heartbeats of a rank.
@@ -116,8 +117,9 @@ def serve(plan: RankPlan, board: StatusBoard) -> NoReturn:
 
 
 def _work(plan: RankPlan, board: StatusBoard) -> None:
-    import torch
-    import torch.distributed as dist
+    with without_collection():
+        import torch
+        import torch.distributed as dist
 
     torch.set_num_threads(plan.threads)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # ranks are made to die, with a device's memory mapped

@@ -35,6 +35,7 @@ from readiness.documents.findings_json import (
 )
 from readiness.documents.strict_json import Json, number_from_json, number_to_json, plain
 from readiness.errors import BadFileError, InternalError
+from readiness.host.garbage import without_collection
 from readiness.judging import profile_demands
 from readiness.judging.diagnosis import diagnose
 from readiness.judging.maturity import assess
@@ -305,7 +306,7 @@ def _accelerator_from_json(document: Mapping[str, Any]) -> AcceleratorAssessment
 
 def read(file: Path) -> Assessment:
     """Read the assessment in a file. Raises BadFileError for any other file."""
-    with files.without_collection():
+    with without_collection():
         return from_json(files.read_json(file, largest_bytes=LARGEST_FILE_BYTES), str(file))
 
 

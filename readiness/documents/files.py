@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import gc
 import json
 import math
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from readiness.errors import BadFileError, UsageError
+from readiness.host.garbage import without_collection
 
 
 def read_bytes(file: Path, *, largest_bytes: int, own: bool = False) -> bytes:
@@ -154,18 +154,6 @@ def _line_of_second(text: str, literal: str) -> int | None:
                 return text.count("\n", 0, token.start()) + 1
             objects[-1] = True
     return None
-
-
-@contextlib.contextmanager
-def without_collection() -> Iterator[None]:
-    """Turn garbage collection off while millions of values are created: it would double the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 #: The mode of what only this user may write, before the user's mask.

@@ -33,6 +33,7 @@ from readiness.documents import assessment
 from readiness.documents.strict_json import plain
 from readiness.errors import Exit, ReadinessError
 from readiness.host import disk, runqueue_wait, temp_dirs
+from readiness.host.garbage import without_collection
 from readiness.isolation import worker_log
 from readiness.isolation.evidence_pipe import MOST_MEASUREMENTS, MOST_ROWS, PipeLostError, Sender
 from readiness.judging import measurement_values
@@ -113,7 +114,8 @@ def _serve_check(request: Mapping[str, Any], send: Send) -> None:
             shared=Path(request["shared"]) if request.get("shared") else None,
             timeline=RunTimeline.from_json(request["timeline"]) if request.get("timeline") else None,
         )
-        import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
+        with without_collection():
+            import torch  # noqa: F401 - in a fresh interpreter this is what takes time before the limit starts
 
         os.environ[temp_dirs.PURGED_VARIABLE] = temp_dirs.purged_prefix()
         accelerator.enter()

@@ -17,8 +17,8 @@ def bootstrap(function: str, *arguments: str) -> list[str]:
     """The command of a fresh interpreter that imports what this one would import and calls `module:function`."""
     module, _, name = function.partition(":")
     code = (
-        "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-        f"from {module} import {name}; sys.exit({name}(*sys.argv[1:]))"
+        "import gc; gc.disable(); import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+        f"from {module} import {name}; gc.enable(); sys.exit({name}(*sys.argv[1:]))"
     )
     return [sys.executable, "-P", "-c", code, json.dumps(sys.path), *arguments]
 

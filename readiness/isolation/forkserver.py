@@ -30,6 +30,7 @@ import psutil
 
 from readiness.errors import Exit
 from readiness.host import temp_dirs
+from readiness.host.garbage import without_collection
 from readiness.host.process_control import bootstrap, die_with_parent, take_in_orphans
 
 #: What a worker does; by its name, since nothing here may import what stands above it.
@@ -224,7 +225,7 @@ class ForkserverLoop:
 def preload(names: Iterable[str]) -> str | None:
     """Import modules for all workers forked later; return the first failure, or None."""
     problem = None
-    with _no_cache_folder():
+    with _no_cache_folder(), without_collection():
         for name in names:
             try:
                 __import__(name)

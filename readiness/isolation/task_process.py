@@ -23,15 +23,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from typing import IO, Any
 
+from readiness.host.garbage import without_collection
 from readiness.host.process_control import bootstrap, die_with_parent
 
 #: What a child that closed its end may take to end by itself: how it does is the finding.
@@ -181,6 +180,8 @@ class TaskProcess:
         cls, entry: str, request: Mapping[str, Any], *, capture: bool = False, own_group: bool = False
     ) -> TaskProcess:
         """Start a fresh interpreter that calls `entry` (`module:function`) with its `TaskServer` and the request."""
+        import tempfile
+
         output = _output_file(capture)
         parent_end, child_end = socket.socketpair()
         with child_end, tempfile.TemporaryFile() as shared:
@@ -207,6 +208,8 @@ class TaskProcess:
 
     def recv(self, timeout_s: float) -> Message | None:
         """Return its next message; None once it is dead or broken. Raises TimeoutError if it sends none in time."""
+        from multiprocessing.connection import wait  # 5 ms that the child, which imports this file as well, does not need
+
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._buffer:
             if self._is_flooding():
@@ -295,7 +298,8 @@ def main(entry: str, connection: str, phase: str, parent: str, request: str) -> 
     """Entry point of a fresh interpreter; see `TaskProcess.spawn`."""
     prepare_child(int(parent))
     module, _, function = entry.partition(":")
-    serve = getattr(importlib.import_module(module), function)
+    with without_collection():
+        serve = getattr(importlib.import_module(module), function)
     server = TaskServer(socket.socket(fileno=int(connection)), SharedPhase(int(phase)))
     return int(serve(server, json.loads(request)))
 
@@ -310,6 +314,8 @@ def prepare_child(parent: int) -> None:
 
 
 def _output_file(capture: bool) -> IO[bytes] | None:
+    import tempfile
+
     # A file without a name: nothing stays on disk, however we end.
     return tempfile.TemporaryFile(prefix="readiness-") if capture else None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness.errors import UsageError
+from readiness.host.garbage import without_collection
 from readiness.tracing import model_config
 from readiness.tracing.offline import go_offline
 
@@ -26,9 +27,10 @@ def trace(
     Raises UsageError and BadFileError for a model that cannot be had or does not run.
     """
     go_offline()
-    import torch
+    with without_collection():
+        import torch
 
-    from readiness.tracing import model_loading, record_workload, workload_schema
+        from readiness.tracing import model_loading, record_workload, workload_schema
 
     kind = getattr(torch, dtype)
     text = None

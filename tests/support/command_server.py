@@ -132,6 +132,7 @@ def _text(data: bytes) -> str:
 
 def serve(descriptor: int, *, torch: bool) -> None:
     """The forking process: answer each request with the process id, then with the exit code, until nobody asks any more."""
+    gc.disable()  # nearly all that is made until then stays
     postponed_parsers.postpone()
     for name in (*_MODULES, *(_WITH_TORCH if torch else _WITHOUT_TORCH)):
         importlib.import_module(name)
@@ -139,6 +140,7 @@ def serve(descriptor: int, *, torch: bool) -> None:
         importlib.import_module("readiness.probes.operators.opinfo").load()
     gc.collect()
     gc.freeze()
+    gc.enable()
     control = socket.socket(fileno=descriptor)
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, 2 * _LARGEST_REQUEST_BYTES, 2)

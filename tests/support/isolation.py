@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ def serve(server: TaskServer, request: Mapping[str, Any] | None = None) -> int:
         server.phase.enter(what, " ".join(map(str, rest)))
         if what in _DEEDS:
             _DEEDS[what](server, *rest)
-        return {"pid": os.getpid(), "task": task, "request": request}, what == "last"
+        return {"pid": os.getpid(), "task": task, "request": request, "collects": gc.isenabled()}, what == "last"
 
     return server.serve(do)
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import gc
 
-from readiness.probes.operators import opinfo
-from readiness.simulator import install
-from tests.support import checks
+from readiness.host.garbage import without_collection
 
-opinfo.load()
-checks()
-install.register()
+with without_collection():
+    from readiness.probes.operators import opinfo
+    from readiness.simulator import install
+    from tests.support import checks
+
+    opinfo.load()
+    checks()
+    install.register()
 gc.collect()
 gc.freeze()

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from readiness.host.garbage import without_collection
 from readiness.probes.operators import extra_ops
 from readiness.probes.operators.op_entry import Entry
 
@@ -37,7 +38,7 @@ def load() -> tuple[Entry, ...]:
     flags = torch.backends.disable_global_flags.__globals__
     free = flags.get(_FREE_FLAGS)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_collection():
             warnings.simplefilter("ignore")
             operators = importlib.import_module(_MODULE).op_db
     except Exception as problem:

@@ -6,6 +6,7 @@ how its inputs lie as the detail.
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,7 @@ def serve(server: TaskServer, request: Mapping[str, Any]) -> int:
 
 
 def _serve(server: TaskServer, accelerator: Accelerator, entries: Sequence[Entry], options: TrialOptions) -> int:
+    gc.freeze()  # torch and its database: tens of thousands of calls would have them looked through again and again
     # A forked process has no pool of threads, and the reference must not depend on the size of one.
     torch.set_num_threads(1)
     cpu_fallback.warn_always()

@@ -48,7 +48,7 @@ def test_a_child_does_one_task_after_the_other() -> None:
 def test_a_fresh_interpreter_serves_the_request_like_a_fork() -> None:
     process = TaskProcess.spawn("tests.support.isolation:serve", {"seed": 7}, capture=True)
     assert process.recv(60.0) == {"ready": True}
-    assert answer(process, "print") == {"pid": process.pid, "task": ["print"], "request": {"seed": 7}}
+    assert answer(process, "print") == {"pid": process.pid, "task": ["print"], "request": {"seed": 7}, "collects": True}
     process.submit(["crash", "here"])
     assert process.recv(60.0) is None
     assert str(process.reap()) == "died by SIGSEGV"
