@@ -134,6 +134,7 @@ def training(
     from readiness import unsupported_as_reason
     from readiness.probes.model import steps
     from readiness.probes.throughput.rate_baselines import beside_host, uses_tf32
+    from readiness.probes.throughput.timing import settle
 
     if not workload:
         raise Skip("the profile names no workload")
@@ -145,6 +146,7 @@ def training(
     here = {"dtype": dtype}
     with unsupported_as_reason() as refusal:
         work = steps.training(accelerator, plan, getattr(torch, dtype), batch, length)
+        settled = settle(accelerator)
         timed = steps.steps(work, budget_s=budget_s, least=5)
     yield Measurement("supported", int(refusal.reason is None), here, about=refusal.reason)
     if refusal.reason is not None:
@@ -153,7 +155,7 @@ def training(
     operations, arithmetic = steps.step_operations(plan, batch, length)
     yield Row({"model": f"{workload}: {plan.described}", "parameters": plan.architecture.parameters, "batch": batch,
                "length": length, "steps": len(timed.seconds), "fastest": min(timed.seconds), "slowest": max(timed.seconds),
-               "waited": timed.waited, "first_loss": work.losses[0], "last_loss": work.losses[-1],
+               "waited": timed.waited, **settled.cells(), "first_loss": work.losses[0], "last_loss": work.losses[-1],
                "arithmetic": arithmetic})  # fmt: skip
     if timed.busy and not own:
         yield Row({"step_s": "not known: other work keeps the host busy", "waited": timed.waited})

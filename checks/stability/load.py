@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from readiness import Accelerator, Action, Better, Cost, Measure, Note, Yield, check
+from readiness import Accelerator, Action, Better, Cost, Measure, Note, Row, Yield, check
 
 
 @check(
@@ -159,7 +159,10 @@ def load(
     """
     from readiness.probes.stability.load import Load
     from readiness.probes.stability.measurements import of_load
+    from readiness.probes.throughput.timing import settle
 
+    if (settled := settle(accelerator)).seconds:
+        yield Row({"before": "the load", **settled.cells()})
     work = Load(accelerator, seconds, rounds)
     yield Note("first results")
     work.prepare(dtypes)

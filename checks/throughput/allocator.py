@@ -58,15 +58,17 @@ def allocator(
     Labels: `source` (device, kept), `of` (rated, reported).
     """
     from readiness.probes.throughput import allocator as probe
-    from readiness.probes.throughput.timing import MOST_WAITED, on_host
+    from readiness.probes.throughput.timing import MOST_WAITED, on_host, settle
 
     reading = accelerator.memory()
     size = mib * probe.MIB if reading is None else max(1, min(mib * probe.MIB, reading[0] // 8))
+    settled = settle(accelerator)
     requested = probe.requests(accelerator, size, budget_s=budget_s)
     for source, timing in (("device", requested.fresh), ("kept", requested.kept)):
         here = {"source": source}
         yield Row({**here, "bytes": size, "seconds": timing.median, "fastest": timing.best,
-                   "slowest": max(timing.seconds), "samples": len(timing.seconds), "waited": timing.waited})  # fmt: skip
+                   "slowest": max(timing.seconds), "samples": len(timing.seconds), "waited": timing.waited,
+                   **settled.cells()})  # fmt: skip
         if on_host(accelerator) and not timing.waited <= MOST_WAITED:
             yield Row({**here, "request_us": "not known: other work keeps the host busy, or nobody knows"})
             continue

@@ -95,12 +95,14 @@ def copies(accelerator: Accelerator, *, mib: int = 128, budget_s: float = 0.15) 
     """
     from readiness.probes.driver.memcpy import pinning
     from readiness.probes.throughput import host_device_copy
+    from readiness.probes.throughput.timing import settle
 
     if accelerator.device.type == "cpu":
         raise Skip("the device's memory is the host's")
     block = host_device_copy.block(accelerator, mib * 2**20)
     within = host_device_copy.within_host(block, budget_s=budget_s)
-    yield Row({"bytes": block.numel(), "host_memory_gigabytes_a_second": round(within / 1e9, 3)})
+    settled = settle(accelerator)
+    yield Row({"bytes": block.numel(), "host_memory_gigabytes_a_second": round(within / 1e9, 3), **settled.cells()})
     refusal = pinning(accelerator)
     if refusal is not None:
         yield Row({"memory": "pinned", "refused": refusal})

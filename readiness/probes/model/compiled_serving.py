@@ -1,7 +1,7 @@
-"""Decoding through torch.compile beside the same call by call: tokens, logits, times. Only workers import this: it imports torch.
+"""Decoding through torch.compile beside the same call by call: tokens, logits, times.
 
 Layers are compiled, a graph for all of a kind: a whole model takes minutes to compile. Embedding, last norm and head are
-not.
+not. Only workers import this: it imports torch.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class Budget:
         left = self.seconds - (time.monotonic() - self.began)
         if left > self.last_s:
             return None
-        return f"not measured: compiling took {self.last_s:.1f} s before, and of {self.seconds:g} s {max(left, 0):.1f} s are left"
+        took = f"compiling took {self.last_s:.1f} s before"
+        return f"not measured: {took}, and of {self.seconds:g} s {max(left, 0):.1f} s are left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,6 @@ def _pace(
         for quantile, share in (("p50", 0.5), ("p99", 0.99)):
             value = 1e3 * timed.quantile(share)
             yield Measurement(f"compiled_{name}", value, {**here, "quantile": quantile}, samples=len(timed.seconds))
-    rate = one.batch / through.decode.median
-    yield Measurement("compiled_tokens_per_s", rate, {**here, "phase": "decode"}, samples=len(through.decode.seconds))
-    yield Measurement("compiled_speedup", one.decode.median / through.decode.median, here, samples=len(through.decode.seconds))
+    median, samples = through.decode.median, len(through.decode.seconds)
+    yield Measurement("compiled_tokens_per_s", one.batch / median, {**here, "phase": "decode"}, samples=samples)
+    yield Measurement("compiled_speedup", one.decode.median / median, here, samples=samples)

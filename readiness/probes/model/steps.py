@@ -20,7 +20,7 @@ from readiness.probes.model.decoder import Decoder, Plan
 from readiness.probes.parity.train_and_decode import Decodes, lowered
 from readiness.probes.throughput import timing
 from readiness.probes.throughput.rate_baselines import Beside, beside_host
-from readiness.probes.throughput.timing import Timing
+from readiness.probes.throughput.timing import Settled, Timing
 
 Tensor = torch.Tensor
 #: Share of the device's free memory that the model and its training may take.
@@ -91,6 +91,7 @@ class Compiled:
     first_s: float = 0.0
     loss_error: float = 0.0
     refusal: str | None = None
+    settled: Settled = field(default_factory=Settled)
 
 
 def compiled_steps(work: Training, *, budget_s: float, least: int, backend: str = "inductor") -> Compiled:
@@ -111,6 +112,7 @@ def compiled_steps(work: Training, *, budget_s: float, least: int, backend: str 
             began = time.perf_counter()
             work.step()
             first_s = time.perf_counter() - began
+            settled = timing.settle(work.accelerator)
             found = steps(work, budget_s=budget_s, least=least)
     except Exception as problem:  # compilers raise their own kinds
         if is_unsupported(problem) or is_of_compiler(problem):
@@ -119,7 +121,7 @@ def compiled_steps(work: Training, *, budget_s: float, least: int, backend: str 
     finally:
         work.loss_of = None
         torch._dynamo.reset()
-    return Compiled(found, first_s, abs(compiled - plain) / abs(plain))
+    return Compiled(found, first_s, abs(compiled - plain) / abs(plain), settled=settled)
 
 
 def compiled_measurements(
@@ -134,7 +136,7 @@ def compiled_measurements(
         return
     yield Measurement("compiled_loss_error", through.loss_error, here)
     yield Row({"compiled_first_s": through.first_s, "compiled_steps": len(timing_of.seconds), "fastest": timing_of.best,
-               "slowest": max(timing_of.seconds), "waited": timing_of.waited})  # fmt: skip
+               "slowest": max(timing_of.seconds), "waited": timing_of.waited, **through.settled.cells()})  # fmt: skip
     if known or not (eager.busy or timing_of.busy):
         yield Measurement("compiled_step_s", timing_of.median, here, samples=len(timing_of.seconds))
         yield Measurement("compiled_speedup", eager.median / timing_of.median, here)
@@ -164,12 +166,13 @@ def peak_bytes(accelerator: Accelerator) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Prefill and decoding of one batch: times of prompts and of single tokens, and the tokens that came."""
+    """Prefill and decoding of one batch: times of prompts and of single tokens, and how the device came to rest before."""
 
     batch: int
     prompt: int
     prefill: Timing
     decode: Timing
+    settled: Settled = field(default_factory=Settled)
 
 
 @torch.no_grad()
@@ -188,6 +191,7 @@ def serve(accelerator: Accelerator, model: Decodes, prompt: Tensor, count: int, 
             logits, cache = answer
             given = logits[:, -1].argmax(-1, keepdim=True)
 
+    settled = timing.settle(accelerator)
     conversation()  # warms up
     first.clear()
     singles.clear()
@@ -195,7 +199,7 @@ def serve(accelerator: Accelerator, model: Decodes, prompt: Tensor, count: int, 
     for _ in range(rounds):
         conversation()
     share = (timing.waited_s() - waited) / max(time.perf_counter() - began, 1e-9)
-    return Served(prompt.shape[0], prompt.shape[1], Timing(tuple(first), share), Timing(tuple(singles), share))
+    return Served(prompt.shape[0], prompt.shape[1], Timing(tuple(first), share), Timing(tuple(singles), share), settled)
 
 
 def _extend(found: list[Any], model: Decodes, tokens: Tensor, cache: decoder.Cache | None) -> None:

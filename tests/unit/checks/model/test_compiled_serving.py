@@ -152,7 +152,8 @@ def test_what_takes_too_long_to_compile_is_left_out_with_its_reason(quiet: None,
 
 
 def test_a_batch_for_which_no_time_is_left_is_named(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Budget, "lack", lambda self, asked=iter([None, None, "not measured: too late"]): next(asked))
+    said = iter([None, None, "not measured: too late"])
+    monkeypatch.setattr(Budget, "lack", lambda self: next(said))
     evidence = served(monkeypatch, same)
     assert values(evidence, "compiled_speedup", batch="1") != []
     assert values(evidence, "compiled_speedup", batch="2") == []
