@@ -117,8 +117,9 @@ def cases() -> list[Case]:
         Case("the profile `general` on the CPU", (*_READINESS, *_CPU),
              "PyTorch's own test of operators (`TestConsistency`'s way), float32", (_PYTHON, "-c", _CONSISTENCY), full=True),
         Case("the sweep of the core operators", (*_READINESS, *_CPU, "--profile", "smoke", "-k", "operators.sweep"),
-             "BackendBench, its smoke suite on the CPU",
-             (_PYTHON, "-m", "BackendBench.scripts.main", "--suite", "smoke", "--backend", "aten"), needs="BackendBench"),
+             "BackendBench, its smoke suite (`relu` alone) on the CPU",
+             (_PYTHON, "-m", "BackendBench.scripts.main", "--suite", "smoke", "--backend", "aten", "--log-dir",
+              "{folder}/backendbench"), needs="BackendBench"),
     ]  # fmt: skip
 
 

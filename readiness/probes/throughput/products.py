@@ -332,7 +332,8 @@ def _rates(accelerator: Accelerator, found: Sum, here: dict[str, str]) -> Iterat
     """Yield median and best of operations and bytes a second, and both over what the device is rated as."""
     work, size = found.amount(lambda product: product.operations), found.amount(lambda product: product.bytes)
     median, best = found.seconds(lambda one: one.median), found.seconds(lambda one: one.best)
-    spread = timing.quartiles(found.rates(lambda product: product.operations))
+    interrupted = max(item.timing.interrupted for item in found.done if item.timing is not None)
+    spread = timing.spread_of(found.rates(lambda product: product.operations), interrupted)
     yield Measurement("tflops", work / median / 1e12, here, spread=spread / 1e12, samples=found.samples)
     yield Measurement("best_tflops", work / best / 1e12, here, samples=found.samples)
     yield Measurement("gbps", size / median / 1e9, here, samples=found.samples)

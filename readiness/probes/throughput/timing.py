@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from readiness.accelerators.base import Accelerator
@@ -21,6 +21,8 @@ MOST_WAITED = 0.1
 #: A sample is as many calls as take so long: waiting for the device and reading the clock then count little.
 SAMPLE_S = 0.005
 _MOST_CALLS = 1000
+#: Of fewer samples than so many quartiles say little.
+_FEW = 8
 #: Events that count less of the same batch, or more, than the host's clock are not believed.
 _BELIEVED = (0.7, 1.05)
 #: A device that comes to rest loses more than this between two readings: degrees, watts, megahertz; bytes come free.
@@ -33,12 +35,14 @@ class Timing:
     """Seconds per call, one entry for each sample.
 
     `waited` is the share of the time for which the process waited for a processor (nan where nobody knows), `clock` whose
-    clock it was: `host`, or `device` where the device's events were believed.
+    clock it was: `host`, or `device` where the device's events were believed. `interrupted` is `waited` where the device
+    computes with the host's processors and waiting interrupts what is timed, else 0.
     """
 
     seconds: tuple[float, ...]
     waited: float = math.nan
     clock: str = "host"
+    interrupted: float = 0.0
 
     @property
     def busy(self) -> bool:
@@ -64,8 +68,8 @@ class Timing:
         return work / self.median
 
     def spread(self, work: float) -> float:
-        """Return the distance between the quartiles of the rates, per second."""
-        return quartiles([work / seconds for seconds in self.seconds])
+        """Return by how much the median rate of another run may differ, per second."""
+        return spread_of([work / seconds for seconds in self.seconds], self.interrupted)
 
 
 def quartiles(values: Sequence[float]) -> float:
@@ -74,6 +78,18 @@ def quartiles(values: Sequence[float]) -> float:
         return 0.0
     low, _, high = statistics.quantiles(sorted(values), n=4, method="inclusive")
     return high - low
+
+
+def spread_of(values: Sequence[float], interrupted: float = 0.0) -> float:
+    """Return the distance between the quartiles of some rates, or between all of a few; more where they were interrupted.
+
+    Quartiles tell how samples of one run differ. Other work leaves caches cold and shares the memory also while this process
+    runs, for longer than a run takes: the share of the time that it took is a share of the rate that is in doubt.
+    """
+    if len(values) < 2:
+        return 0.0
+    within = quartiles(values) if len(values) >= _FEW else max(values) - min(values)
+    return within + statistics.median(values) * min(1.0, interrupted if interrupted > 0 else 0.0)
 
 
 def once(work: Callable[[], object], synchronize: Callable[[], None]) -> float:
@@ -137,6 +153,8 @@ def measured(
         return passed / calls
 
     timing = sampled(sample, budget_s=budget_s, least=least, most=most)
+    if on_host(accelerator):
+        return replace(timing, interrupted=timing.waited)
     if not by_events or not _BELIEVED[0] <= statistics.median(by_events) / timing.median <= _BELIEVED[1]:
         return timing
     return Timing(tuple(by_events), timing.waited, "device")

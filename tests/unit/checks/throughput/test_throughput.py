@@ -81,11 +81,30 @@ def test_a_device_that_cannot_hold_the_block_is_no_figure(monkeypatch: pytest.Mo
     assert values(run_check("throughput.memory", host_mib=1), "bandwidth_gbps") == []
 
 
-def test_timing_reports_rates_and_quartiles() -> None:
+def test_timing_reports_rates_and_how_far_another_run_may_be_off() -> None:
     timing = Timing((1.0, 2.0, 4.0))
     assert timing.rate(8) == 4
-    assert timing.spread(8) == 3
+    assert timing.spread(8) == 6, "of a few samples all"
     assert Timing((1.0,)).spread(8) == 0
+    many = tuple(1 / rate for rate in range(1, 10))
+    assert Timing(many).spread(1) == pytest.approx(4), "of many the quartiles, from 3 to 7"
+    assert Timing(many, 0.9).spread(1) == pytest.approx(4), "waiting of the host does not interrupt a device of its own"
+    assert Timing(many, interrupted=0.2).spread(1) == pytest.approx(5), "and a fifth of the median, which is 5"
+    assert Timing(many, interrupted=1.8).spread(1) == pytest.approx(9), "of two threads, each nearly always"
+    assert Timing(many, interrupted=math.nan).spread(1) == pytest.approx(4)
+
+
+@pytest.mark.parametrize(("backed", "interrupted"), [(True, 0.25), (False, 0.0)])
+def test_a_busy_host_interrupts_what_its_own_processors_compute(backed: bool, interrupted: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    from readiness.probes.throughput import timing
+
+    monkeypatch.setattr(timing, "sampled", lambda *_, **__: Timing((1.0, 1.0), 0.25))
+    device: Any = SimpleNamespace(
+        device=SimpleNamespace(type="sim" if backed else "cuda"), synchronize=lambda: None,
+        stack=SimpleNamespace(host_backed=backed, module=lambda: SimpleNamespace()),
+    )  # fmt: skip
+    found = timing.measured(device, lambda: None, budget_s=0.0)
+    assert (found.waited, found.interrupted) == (0.25, interrupted)
 
 
 def test_every_sample_waits_for_the_device() -> None:
