@@ -41,8 +41,8 @@ def copies(
 
     Drivers copy whole blocks well and views badly: strides and offsets that are ignored, neighbours overwritten, data
     read before a non-blocking copy has ended or after its source was overwritten, equal strides with gaps taken for one
-    block, views on both sides, and what was copied is spoilt. Each dtype is copied as `rows` x `columns`, float32 also as `large` x
-    `large`.
+    block, views on both sides, and what was copied is spoilt. Each dtype is copied as `rows` x `columns`, float32 also as
+    `large` x `large`.
 
     Labels: `memory` (pageable or pinned host memory).
     """

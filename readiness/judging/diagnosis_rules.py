@@ -177,6 +177,7 @@ LAYOUTS: Mapping[str, str] = {
     "on expanded inputs*": "where inputs are expanded", "on a channels-last input*": "where inputs lie in channels_last",
     "on NaN*": "where inputs hold NaN", "in deterministic mode*": "in deterministic mode",
     "on extreme whole numbers*": "on extreme whole numbers",
+    "with a single number of another dtype*": "beside a number of another dtype",
 }  # fmt: skip
 #: What other checks find in the same circumstance is the same defect.
 SAME_CIRCUMSTANCE: Mapping[str, tuple[str, ...]] = {

@@ -39,11 +39,26 @@ _USUAL = (
 #: Those of the faults that show only in the core, or in others.
 _CORE = ("add", "mul", "matmul", "softmax", "exp", "sum")
 _OPERATORS: Mapping[str, tuple[str, ...]] = {
+    "alpha-beyond-tile": (*_CORE, "addmm", "baddbmm"),
+    "beta-zero": (*_CORE, "addmm", "baddbmm"),
     "channels-last": ("nn.functional.conv2d", "nn.functional.conv1d", "nn.functional.max_pool2d", "matmul", "add"),
+    "conjugate": (*_CORE, "bmm"),
+    "deterministic-mode": (*_CORE, "index_add", "scatter_add", "cumsum"),
     "expanded-gradient": (*_CORE, "nn.functional.silu", "nn.functional.layer_norm"),
+    "float16": _CORE,
+    "infinite": (*_CORE, "log_softmax"),
+    "large-sort": (*_CORE, "sort"),
+    "list-of-tensors": ("_foreach_norm", "_foreach_add", "clip_grad_norm", *_CORE),
+    "many-tensors": (*_CORE, "cat", "stack"),
     "nan-skipped": (*_CORE, "amax", "mean", "clamp", "maximum", "linalg.vector_norm", "clip_grad_norm"),
     "narrow-integers": (*_CORE, "cumsum", "gather", "index_select", "sort"),
+    "overwritten-input": (*_CORE, "tanh"),
     "position-dependent": (*_CORE, "nn.functional.silu", "tanh"),
+    "random-parameters": ("normal.statistics", "uniform.statistics", *_CORE),
+    "running-statistics": ("_native_batch_norm_legit", "_batch_norm_with_update", "nn.functional.batch_norm", *_CORE),
+    "second-dtype": (*_CORE, "sub"),
+    "value-range": ("nn.functional.hardswish", "nn.functional.hardsigmoid", "nn.functional.silu", *_CORE),
+    "wide-indices": (*_CORE, "index_select", "gather", "index_add", "scatter_add"),
     "wrong-layout": (*_CORE, "clone", "contiguous", "to", "zeros_like"),
     "wrong-ties": (*_CORE, "sort", "topk", "argmax"),
 }
