@@ -86,7 +86,7 @@ _REMEDY = "Look at which operators take the time, with the vendor's profiler; us
                 "Tokens that the compiled model chooses and the same model call by call, after the same text, clearly does "
                 "not: a tie between two tokens is none, logits that are no numbers are."
             ),
-            title="The compiled model's tokens are those of the same model call by call ({phase})",
+            title="Compiled, it chooses the tokens of plain calls ({phase})",
             why="A service that is fast and writes other words is no service.",
             remedy=_COMPILER_REMEDY,
             action=Action.CONTACT_VENDOR,
@@ -215,7 +215,7 @@ def serving(
         yield from steps.largest_measurements(accelerator, model, plan, prompts, tokens)
     for one in served:
         yield Row({"model": f"{workload}: {plan.described}", "dtype": dtype, "batch": one.batch, "prompt": one.prompt,
-                   "tokens": tokens, "rounds": rounds, "waited": one.decode.waited})  # fmt: skip
+                   "tokens": tokens, "rounds": rounds, "waited": one.decode.waited, **one.settled.cells()})  # fmt: skip
         yield from steps.served_measurements(one, known=own or not one.decode.busy)
     if accelerator.stack.host_backed and accelerator.device.type != "cpu":
         beside_model = decoder.Decoder(plan).to(getattr(torch, dtype))

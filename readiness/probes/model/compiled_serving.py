@@ -158,7 +158,7 @@ def measurements(
             if (lack := budget.lack()) is not None:
                 yield Row({"batch": str(one.batch), "compiled": lack})
                 continue
-            found, _ = _attempted(true.phase, lambda one=one: _pace(accelerator, true, model, one, rounds, budget, known))
+            found, _ = _attempted(true.phase, partial(_pace, accelerator, true, model, one, rounds, budget, known))
             yield from found
     finally:
         _forget()

@@ -256,7 +256,8 @@ class Decoder(nn.Module):
         x = self.embedding(tokens)
         turn = angles(start, tokens.shape[1], self.turned, x)
         kept: Cache = []
-        for index, layer in enumerate(self.layers if layers is None else layers):
+        calls: Iterable[LayerCall] = self.layers if layers is None else layers
+        for index, layer in enumerate(calls):
             x, pair = layer(x, turn, cache[index] if cache else None)
             kept.append(pair)
         return self.head(self.norm(x)), kept
