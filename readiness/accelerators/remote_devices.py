@@ -7,15 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from readiness.datamodel import AcceleratorFacts
+
+if TYPE_CHECKING:
+    from readiness.accelerators.base import Accelerator
 
 #: No machine has more.
 MOST_ACCELERATORS = 4096
 #: The property that names another host, and what an accelerator of an assessment has beside its description.
 _HOST = "host"
 _NOTHING_MEASURED: dict[str, Any] = {"evidence": [], "findings": [], "verdicts": {}}
+
+
+def accelerator_to_json(accelerator: Accelerator) -> dict[str, Any]:
+    """Return what a process in a fresh interpreter needs to work with the same accelerator under the same seed."""
+    from readiness.documents.assessment import facts_to_json
+
+    return {"accelerator": facts_to_json(accelerator.facts), "seed": accelerator.seed}
+
+
+def accelerator_from_json(request: Mapping[str, Any]) -> Accelerator:
+    """The inverse of `accelerator_to_json`; other keys of the request are left alone."""
+    from readiness import accelerators
+    from readiness.accelerators.base import Accelerator
+    from readiness.documents.assessment import facts_from_json
+
+    facts = facts_from_json(request["accelerator"])
+    return Accelerator(facts, accelerators.stack(facts.stack), seed=request["seed"])
 
 
 def delta_encode(facts: AcceleratorFacts, lead: AcceleratorFacts) -> dict[str, Any]:

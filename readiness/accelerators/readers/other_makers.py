@@ -6,7 +6,7 @@ Each function takes what the tool printed and gives a report for each device; wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from readiness.accelerators.readers.contract import Reading, Report, number, pci_address, whole
 from readiness.accelerators.readers.tools import Context, NotMineError, SourceError
@@ -41,6 +41,15 @@ def _pairs(text: str) -> list[tuple[list[str], list[str]]]:
     if not found:
         raise SourceError("it lists no device")
     return found
+
+
+def _devices(
+    text: str, tool: str, maker: str, names: str
+) -> Iterator[tuple[Report, re.Match[str], list[str], list[str]]]:
+    """Each device of such a table: its report, the match of `names` (the index first) in its first cell, its two rows."""
+    for one, other in _pairs(text):
+        if (name := re.match(names, one[0])) is not None:
+            yield Report(tool, maker, int(name[1])), name, one, other
 
 
 def _refuse_other(text: str, tool: str, names: str) -> None:
@@ -93,11 +102,7 @@ def cambricon(text: str) -> list[Report]:
     tool = re.search(r"CNMON v?([\w.]+)", text)
     driver = re.search(r"\bDriver v([\w.]+)", text)
     found = []
-    for one, other in _pairs(text):
-        name = re.match(r"(\d+)\s+\S+\s+(\S+)\s+v?(\S+)", one[0])
-        if name is None:
-            continue
-        report = Report("cnmon", "Cambricon", int(name[1]))
+    for report, name, one, other in _devices(text, "cnmon", "Cambricon", r"(\d+)\s+\S+\s+(\S+)\s+v?(\S+)"):
         report.record("model", name[2])
         report.record("firmware", name[3])
         own = re.search(r"\bv([\d.]+)", one[1])
@@ -148,11 +153,7 @@ def iluvatar(text: str) -> list[Report]:
         "ixsmi": _search(r"IX-ML:\s*([\w.]+)", text), "driver": _search(r"Driver Version:\s*([\w.]+)", text),
     }  # fmt: skip
     found = []
-    for one, other in _pairs(text):
-        name = re.match(r"(\d+)\s+(.+)", one[0])
-        if name is None:
-            continue
-        report = Report("ixsmi", "Iluvatar", int(name[1]))
+    for report, name, one, other in _devices(text, "ixsmi", "Iluvatar", r"(\d+)\s+(.+)"):
         report.record("model", name[2].strip())
         report.record("versions", versions)
         report.record("pci_address", pci_address(one[1].split()[0] if one[1] else None))
@@ -173,11 +174,7 @@ def gaudi(text: str) -> list[Report]:
         "firmware": _search(r"HL-SMI Version:\s*\S*-fw-([\d.]+)", text),
     }  # fmt: skip
     found = []
-    for one, other in _pairs(text):
-        name = re.match(r"(\d+)\s+(\S+)", one[0])
-        if name is None:
-            continue
-        report = Report("hl-smi", "Habana", int(name[1]))
+    for report, name, one, other in _devices(text, "hl-smi", "Habana", r"(\d+)\s+(\S+)"):
         report.record("model", name[2])
         report.record("versions", versions)
         report.record("firmware", versions["firmware"])

@@ -20,9 +20,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from readiness import accelerators
 from readiness.accelerators.base import Accelerator
-from readiness.documents import assessment
+from readiness.accelerators.remote_devices import accelerator_from_json, accelerator_to_json
 from readiness.host.process_control import bootstrap, die_with_parent
 
 _KILL_WAIT_S = 5.0
@@ -124,10 +123,7 @@ def _become_child(accelerator: Accelerator, job: str, settings: Mapping[str, Any
 
 
 def _spawn(accelerator: Accelerator, job: str, settings: Mapping[str, Any], writer: int) -> int:
-    request = {
-        "accelerator": assessment.facts_to_json(accelerator.facts), "seed": accelerator.seed, "job": job,
-        "settings": dict(settings),
-    }  # fmt: skip
+    request = accelerator_to_json(accelerator) | {"job": job, "settings": dict(settings)}
     process = subprocess.Popen(
         bootstrap("readiness.probes.driver.child_process:spawned", str(writer), json.dumps(request)),
         stdin=subprocess.DEVNULL,
@@ -141,9 +137,7 @@ def spawned(descriptor: str, request: str) -> int:
     """Entry point of a fresh interpreter: import torch and the plug-in, do the job, and exit normally."""
     die_with_parent()
     document = json.loads(request)
-    facts = assessment.facts_from_json(document["accelerator"])
-    accelerator = Accelerator(facts, accelerators.stack(facts.stack), seed=document["seed"])
-    _do(accelerator, document["job"], document["settings"], int(descriptor))
+    _do(accelerator_from_json(document), document["job"], document["settings"], int(descriptor))
     return 0
 
 

@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from readiness import accelerators
 from readiness.accelerators.base import Accelerator
-from readiness.documents import assessment
+from readiness.accelerators.remote_devices import accelerator_from_json, accelerator_to_json
 from readiness.isolation.task_process import TaskProcess, TaskServer
 from readiness.numerics import Strictness
 from readiness.numerics.strict_precision import strict_precision
@@ -44,15 +43,13 @@ def fork(accelerator: Accelerator, workload: Workload) -> TaskProcess:
 
 def spawn(accelerator: Accelerator, file: Path) -> TaskProcess:
     """Start a worker in a fresh interpreter, which loads the stack's plug-in and the workload itself."""
-    facts = assessment.facts_to_json(accelerator.facts)
-    request = {"accelerator": facts, "seed": accelerator.seed, "file": str(file)}
+    request = accelerator_to_json(accelerator) | {"file": str(file)}
     return TaskProcess.spawn("readiness.probes.model_operators.replay_worker:serve", request)
 
 
 def serve(server: TaskServer, request: Mapping[str, Any]) -> int:
     """Serve tasks in a fresh interpreter."""
-    facts = assessment.facts_from_json(request["accelerator"])
-    accelerator = Accelerator(facts, accelerators.stack(facts.stack), seed=request["seed"])
+    accelerator = accelerator_from_json(request)
     cpu_fallback.warn_always()
     accelerator.enter()
     loaded = workload_schema.load(Path(request["file"]))

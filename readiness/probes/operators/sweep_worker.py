@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 
-from readiness import accelerators
 from readiness.accelerators.base import Accelerator
-from readiness.documents import assessment
+from readiness.accelerators.remote_devices import accelerator_from_json, accelerator_to_json
 from readiness.isolation.task_process import TaskProcess, TaskServer
 from readiness.numerics import Strictness
 from readiness.numerics.strict_precision import strict_precision
@@ -35,15 +34,13 @@ def fork(accelerator: Accelerator, entries: Sequence[Entry], options: TrialOptio
 
 def spawn(accelerator: Accelerator, options: TrialOptions) -> TaskProcess:
     """Start a worker in a fresh interpreter, which loads the stack's plug-in and the database itself."""
-    facts = assessment.facts_to_json(accelerator.facts)
-    request = {"accelerator": facts, "seed": accelerator.seed, "options": asdict(options)}
+    request = accelerator_to_json(accelerator) | {"options": asdict(options)}
     return TaskProcess.spawn("readiness.probes.operators.sweep_worker:serve", request)
 
 
 def serve(server: TaskServer, request: Mapping[str, Any]) -> int:
     """Serve tasks in a fresh interpreter."""
-    facts = assessment.facts_from_json(request["accelerator"])
-    accelerator = Accelerator(facts, accelerators.stack(facts.stack), seed=request["seed"])
+    accelerator = accelerator_from_json(request)
     cpu_fallback.warn_always()
     accelerator.enter()
     options = TrialOptions(**request["options"] | {"strictness": Strictness(**request["options"]["strictness"])})

@@ -1,4 +1,4 @@
-"""Measures of the checks that time a model's products, and the check of their settings. Nothing here imports torch."""
+"""Measures of the checks that time a model's products. Nothing here imports torch."""
 
 from __future__ import annotations
 
