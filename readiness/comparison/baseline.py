@@ -94,8 +94,7 @@ def to_json(reference: Reference, runs: Sequence[tuple[Path, Assessment]], versi
         ],
         "models": [_model(subject) for subject in reference.subjects],
     }
-    problem = schema.first_problem("baseline", document)
-    assert problem is None, problem
+    schema.must_fit("baseline", document, "the baseline")
     return document
 
 
@@ -142,14 +141,7 @@ def read(file: Path) -> Reference:
 
 def from_json(document: Any, place: str) -> Reference:
     """A baseline from its document. Raises BadFileError with the place, also where its numbers contradict each other."""
-    problem = schema.first_problem("baseline", document)
-    if problem is not None:
-        remedy = "give a file that `readiness baseline` wrote; `readiness schema baseline` shows its form"
-        raise BadFileError(
-            f"not a baseline: {problem.message}",
-            place=f"{place}, at {problem.path_text}",
-            remedy=remedy if problem.hint is None else f"{problem.hint} {remedy}",
-        )
+    schema.refuse_other("baseline", document, place, kind="a baseline", written_by="readiness baseline")
     runs = len(document["runs"])
     for number, model in enumerate(document["models"]):
         for position, entry in enumerate(model["measures"]):

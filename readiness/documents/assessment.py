@@ -34,7 +34,7 @@ from readiness.documents.findings_json import (
     verdict_to_json,
 )
 from readiness.documents.strict_json import Json, number_from_json, number_to_json, plain
-from readiness.errors import BadFileError, InternalError
+from readiness.errors import BadFileError
 from readiness.host.garbage import without_collection
 from readiness.judging import profile_demands
 from readiness.judging.diagnosis import diagnose
@@ -210,12 +210,8 @@ def to_json(assessment: Assessment) -> Json:
         document["joined"] = [asdict(joined) for joined in assessment.joined]
     if assessment.rehearsal is not None:
         document["rehearsal"] = plain(assessment.rehearsal)
-    problem = schema.first_problem("assessment", document)
-    if problem is not None:
-        raise InternalError(
-            f"the assessment does not fit its own schema at {problem.path_text}: {problem.message}",
-            remedy="report this bug; the evidence is safe in the run's journal",
-        )
+    remedy = "report this bug; the evidence is safe in the run's journal"
+    schema.must_fit("assessment", document, "the assessment", remedy)
     return document
 
 
@@ -235,14 +231,7 @@ def from_json(document: Any, place: str) -> Assessment:
 
 def parsed(document: Any, place: str) -> Assessment:
     """Parse a document without checking for contradictions. Raises BadFileError where it does not fit the schema."""
-    problem = schema.first_problem("assessment", document)
-    if problem is not None:
-        remedy = "give a file that `readiness run -f json=FILE` wrote; `readiness schema assessment` shows its form"
-        raise BadFileError(
-            f"not an assessment: {problem.message}",
-            place=f"{place}, at {problem.path_text}",
-            remedy=remedy if problem.hint is None else f"{problem.hint} {remedy}",
-        )
+    schema.refuse_other("assessment", document, place, kind="an assessment", written_by="readiness run -f json=FILE")
     return _from_valid(document)
 
 

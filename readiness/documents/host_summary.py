@@ -60,13 +60,7 @@ def to_json(assessment: Assessment) -> Json:
 
 def validated(document: Any, place: str) -> Json:
     """Return a document that is a summary. Raises BadFileError where it does not fit the schema or contradicts itself."""
-    problem = schema.first_problem("host", document)
-    if problem is not None:
-        remedy = "give a file that `readiness run -f host=FILE` wrote; `readiness schema host` shows its form"
-        raise BadFileError(
-            f"not a summary of a host: {problem.message}", place=f"{place}, at {problem.path_text}",
-            remedy=remedy if problem.hint is None else f"{problem.hint} {remedy}",
-        )  # fmt: skip
+    schema.refuse_other("host", document, place, kind="a summary of a host", written_by="readiness run -f host=FILE")
     for path, what in _contradictions(document):
         remedy = f"give the file unchanged, as readiness {document['tool']['version']} wrote it"
         raise BadFileError(what, place=f"{place}, at {path}", remedy=remedy)

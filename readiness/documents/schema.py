@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from readiness.errors import did_you_mean
+from readiness.errors import BadFileError, InternalError, did_you_mean
 
 if TYPE_CHECKING:
     from readiness.documents.compiled_schema import Table, Violation
@@ -63,6 +63,23 @@ def first_problem(name: str, document: Any, part: str | None = None) -> Problem 
     if found is None:
         return None
     return Problem(found.path, _shorten(_words(found)), _hint(found))
+
+
+def refuse_other(name: str, document: Any, place: str, *, kind: str, written_by: str) -> None:
+    """Refuse a document that does not fit this schema. Raises BadFileError: `not KIND`, and which command writes one."""
+    if (problem := first_problem(name, document)) is not None:
+        remedy = f"give a file that `{written_by}` wrote; `readiness schema {name}` shows its form"
+        raise BadFileError(
+            f"not {kind}: {problem.message}",
+            place=f"{place}, at {problem.path_text}",
+            remedy=remedy if problem.hint is None else f"{problem.hint} {remedy}",
+        )
+
+
+def must_fit(name: str, document: Any, what: str, remedy: str = "report this bug") -> None:
+    """Make sure that what is about to be written fits its schema. Raises InternalError."""
+    if (problem := first_problem(name, document)) is not None:
+        raise InternalError(f"{what} does not fit its own schema at {problem.path_text}: {problem.message}", remedy=remedy)
 
 
 def _words(found: Violation) -> str:

@@ -30,6 +30,16 @@ _KEPT, _FOLDER_MODE = "kept", 0o755
 _BEGIN = b'{"kind": "'
 Key = tuple[str, str]  # accelerator id, check id
 _PLAIN = re.compile(r"[^A-Za-z0-9.-]")
+_LARGEST_REQUEST_BYTES = 2**24
+
+
+def read_request(file: Path, remedy: str) -> dict[str, Any]:
+    """Return what a run's `run.json` holds. Raises BadFileError with the remedy where it is none."""
+    document: dict[str, Any] = files.read_json(file, largest_bytes=_LARGEST_REQUEST_BYTES, own=True)
+    if (problem := schema.first_problem("run", document)) is not None:
+        what = f"this is not a run.json of readiness: {problem.path_text}: {problem.message}"
+        raise BadFileError(what, place=str(file), remedy=remedy)
+    return document
 
 
 class Journal:
@@ -88,14 +98,7 @@ class Journal:
         file = self.folder / "run.json"
         if not os.path.lexists(file):
             return None
-        document = files.read_json(file, largest_bytes=2**24, own=True)
-        problem = schema.first_problem("run", document)
-        if problem is not None:
-            raise BadFileError(
-                f"this is not a run.json of readiness: {problem.path_text}: {problem.message}",
-                place=str(file),
-                remedy="name the folder of a run, or an empty one",
-            )
+        document = read_request(file, "name the folder of a run, or an empty one")
         requested: dict[str, Any] = document["asked"]
         if isinstance(document.get("started"), str):  # early versions kept none
             self.started = document["started"]

@@ -16,18 +16,17 @@ from typing import Any
 from readiness import __version__
 from readiness.check_registry import Phase
 from readiness.datamodel import AcceleratorFacts, Assessment, Evidence, Outcome, Profile, Status, Use
-from readiness.documents import assessment, files, schema
+from readiness.documents import assessment
 from readiness.documents.strict_json import plain
 from readiness.engine import run_store
-from readiness.engine.journal import Journal
+from readiness.engine.journal import Journal, read_request
 from readiness.engine.plan import NOT_REQUESTED, Job
-from readiness.errors import BadFileError, UsageError
+from readiness.errors import UsageError
 from readiness.host.identity import accelerator, same
 from readiness.host.identity import identity as this_machine
 
 _FLAG = "--failed"
 _ANEW = "run without --failed"
-_LARGEST_REQUEST_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +154,7 @@ def load(profile: Profile, uses: Sequence[Use], requested: Mapping[str, Any]) ->
 
 
 def _saved_request(folder: Path) -> Mapping[str, Any]:
-    document = files.read_json(folder / "run.json", largest_bytes=_LARGEST_REQUEST_BYTES, own=True)
-    if (problem := schema.first_problem("run", document)) is not None:
-        raise BadFileError(
-            f"this is not a run.json of readiness: {problem.path_text}: {problem.message}",
-            place=str(folder / "run.json"),
-            remedy=_ANEW,
-        )
-    requested: Mapping[str, Any] = document["asked"]
+    requested: Mapping[str, Any] = read_request(folder / "run.json", _ANEW)["asked"]
     return requested
 
 

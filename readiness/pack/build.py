@@ -13,7 +13,7 @@ from readiness.datamodel import Profile
 from readiness.documents import assessment as documents
 from readiness.documents import files, schema
 from readiness.documents.strict_json import Json
-from readiness.errors import BadFileError, InternalError, UsageError
+from readiness.errors import BadFileError, UsageError
 from readiness.pack import bom, container, in_toto, page, system
 from readiness.pack.contents import (
     BOM,
@@ -139,12 +139,9 @@ def _rehearsals(paths: Sequence[Path], redaction: Redaction) -> dict[str, bytes]
     found: dict[str, bytes] = {}
     for file in paths:
         document = files.read_json(file, largest_bytes=_LARGEST_REHEARSAL_BYTES)
-        problem = schema.first_problem("rehearsal", document)
-        if problem is not None:
-            raise BadFileError(
-                f"not a rehearsal: {problem.message}", place=f"{file}, at {problem.path_text}",
-                remedy="give a file that `readiness rehearse -f json=FILE` wrote",
-            )
+        schema.refuse_other(
+            "rehearsal", document, str(file), kind="a rehearsal", written_by="readiness rehearse -f json=FILE"
+        )
         path = safe_name(f"{file.stem}.json", found, "rehearsals")
         found[path] = dumped(redaction.applied(path, document))
     return found
@@ -176,10 +173,7 @@ def _prose(profile: Profile) -> dict[str, Json]:
 
 def refuse_bad_pack(pack: object) -> None:
     """Raises InternalError where we are about to write what we would not read."""
-    problem = schema.first_problem("pack", pack)
-    if problem is not None:
-        what = f"{PACK} does not fit its own schema at {problem.path_text}: {problem.message}"
-        raise InternalError(what, remedy="report this bug")
+    schema.must_fit("pack", pack, PACK)
 
 
 # ------------------------------------------------------------------------------------------------- what follows from it

@@ -7,7 +7,6 @@ from typing import Any
 from readiness import __version__
 from readiness.documents import schema
 from readiness.documents.strict_json import plain
-from readiness.errors import InternalError
 from readiness.rehearsal.detection_matrix import Catch, DefectResult, Detection, FalseAlarm
 from readiness.rehearsal.run import Rehearsal
 from readiness.rendering import names
@@ -42,11 +41,7 @@ def to_json(rehearsal: Rehearsal) -> Json:
         "host_fails": list(result.host_fails),
         "rehearsed": result.rehearsed,
     }
-    problem = schema.first_problem("rehearsal", document)
-    if problem is not None:
-        raise InternalError(
-            f"the rehearsal does not fit its own schema at {problem.path_text}: {problem.message}", remedy="report this bug"
-        )
+    schema.must_fit("rehearsal", document, "the rehearsal")
     return document
 
 
