@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from readiness.datamodel import Status
+from readiness.datamodel import Assessment, Status
 from readiness.engine.journal import Journal
 from readiness.errors import BadFileError, Exit, UsageError
 from tests.support.command_line import CODE_WITHOUT_TORCH
@@ -152,12 +152,16 @@ def test_a_signal_to_all_processes_of_a_run_leaves_nothing_broken(order: str, tm
     assert (second.returncode, errors) == (Exit.READY, "")
 
 
-def test_evidence_of_another_machine_and_of_other_settings_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> tuple[Path, Path, Assessment]:
+    """A run of the first steps in the folder `run`: its profile, its journal and its assessment."""
     use_checks(monkeypatch, MANY)
     monkeypatch.setenv("MANY_TRACE", str(tmp_path / "trace"))
-    profile = write_profile(tmp_path / "test.toml", STEPS[:2])
-    run(tmp_path / "run", profile)
-    journal = tmp_path / "run" / "journal.jsonl"
+    profile = write_profile(tmp_path / "test.toml", STEPS[:steps])
+    return profile, tmp_path / "run" / "journal.jsonl", run(tmp_path / "run", profile)
+
+
+def test_evidence_of_another_machine_and_of_other_settings_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile, journal, _ = finished(tmp_path, monkeypatch, 2)
     text = journal.read_text()
     journal.write_text(text.replace('"settings": {}', '"settings": {"earlier": 1}', 1))
     run(tmp_path / "run", profile)
@@ -174,34 +178,23 @@ def test_evidence_of_another_machine_and_of_other_settings_is_not_taken_over(tmp
 
 
 def test_a_finished_run_is_only_reported_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_checks(monkeypatch, MANY)
-    monkeypatch.setenv("MANY_TRACE", str(tmp_path / "trace"))
-    profile = write_profile(tmp_path / "test.toml", STEPS[:2])
-    first = run(tmp_path / "run", profile)
+    profile, journal, first = finished(tmp_path, monkeypatch, 2)
     second = run(tmp_path / "run", profile)
     assert (tmp_path / "trace").read_text().split() == ["0", "1"]
     assert second.accelerators[0].findings == first.accelerators[0].findings
-    records = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
     assert second.seconds > max(record["at"] for record in records) > 0  # that of before counts, too
 
 
 def test_another_machine_cannot_finish_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_checks(monkeypatch, MANY)
-    monkeypatch.setenv("MANY_TRACE", str(tmp_path / "trace"))
-    profile = write_profile(tmp_path / "test.toml", STEPS[:1])
-    run(tmp_path / "run", profile)
-    journal = tmp_path / "run" / "journal.jsonl"
+    profile, journal, _ = finished(tmp_path, monkeypatch, 1)
     journal.write_text(journal.read_text().replace('"torch": "', '"torch": "1.'))
     with pytest.raises(UsageError, match="no longer"):
         run(tmp_path / "run", profile)
 
 
 def test_a_torn_last_line_is_dropped_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_checks(monkeypatch, MANY)
-    monkeypatch.setenv("MANY_TRACE", str(tmp_path / "trace"))
-    profile = write_profile(tmp_path / "test.toml", STEPS[:3])
-    run(tmp_path / "run", profile)
-    journal = tmp_path / "run" / "journal.jsonl"
+    profile, journal, _ = finished(tmp_path, monkeypatch, 3)
     content = journal.read_bytes()
     journal.write_bytes(content[:-40])
     assert evidence_of(run(tmp_path / "run", profile), STEPS[2]).status is Status.MEASURED

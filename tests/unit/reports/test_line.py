@@ -19,13 +19,16 @@ def item(decisions: dict[Use, Verdict], id: str = "cuda:0") -> Any:
     return replace(build.accelerator(()), verdicts=decisions, facts=replace(build.facts(), id=id))
 
 
+#: Verdicts of a use or of both, with any score and ceiling.
+_VERDICTS = st.dictionaries(
+    st.sampled_from(Use), st.builds(Verdict, st.sampled_from(Decision), st.floats(0, 100), st.floats(0, 100))
+)
+
+
 @given(
     st.lists(
         st.tuples(
-            st.dictionaries(
-                st.sampled_from(Use),
-                st.builds(Verdict, st.sampled_from(Decision), st.floats(0, 100), st.floats(0, 100)),
-            ),
+            _VERDICTS,
             st.text(max_size=300),
         ),
         max_size=4,
@@ -46,10 +49,7 @@ def test_it_is_one_line_of_at_most_80_characters(made: Any, name: str, interrupt
 @given(
     st.lists(
         st.tuples(
-            st.dictionaries(
-                st.sampled_from(Use),
-                st.builds(Verdict, st.sampled_from(Decision), st.floats(0, 100), st.floats(0, 100)),
-            ),
+            _VERDICTS,
             st.text(max_size=100),
             st.booleans(),
         ),
