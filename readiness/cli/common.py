@@ -24,6 +24,10 @@ EXIT_OF = {
     Decision.NOT_READY: Exit.NOT_READY,
     Decision.UNDETERMINED: Exit.UNDETERMINED,
 }
+#: A table is no wider than that, however wide the terminal; so many blanks stand between its columns, and beside a heading.
+_WIDEST_TABLE, _GAP = 150, 2
+#: A column that gives way keeps so many places, also beside a long id.
+_LEAST_COLUMN = 20
 
 
 class FailOn(StrEnum):
@@ -267,6 +271,26 @@ def put(text: str) -> None:
     from readiness.rendering.formats import put as put_on
 
     put_on(visible(text).rstrip("\n") + "\n", sys.stdout)
+
+
+def widths(rows: Sequence[Sequence[object]], heading: Sequence[object] = ()) -> list[int | None] | None:
+    """The largest width of each column of a table (`maxcolwidths`), so that it fits the terminal: the widest gives way.
+
+    None where it fits, and where there is no terminal.
+    """
+    from readiness.rendering.formats import columns
+
+    most = columns(sys.stdout, widest=_WIDEST_TABLE)
+    if most is None or not rows:
+        return None
+    found = [max(len(str(cell)) for cell in cells) for cells in zip(*rows, strict=True)]
+    if heading:  # tabulate leaves blanks beside a heading
+        found = [max(width, len(str(name)) + _GAP) for width, name in zip(found, heading, strict=True)]
+    over = sum(found) + _GAP * (len(found) - 1) - most
+    if over <= 0:
+        return None
+    widest = found.index(max(found))
+    return [max(width - over, _LEAST_COLUMN) if number == widest else None for number, width in enumerate(found)]
 
 
 def put_message(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -60,8 +61,6 @@ def devices(
             )
         )
         return
-    from tabulate import tabulate
-
     rows = [
         (
             facts.id,
@@ -73,18 +72,18 @@ def devices(
         for facts in found.accelerators
     ]
     headers = ("id", "vendor", "model", "memory GiB", "stack")
-    common.put(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+    common.put(_table(rows, headers))
     if named:
         common.put("\nhealth, as reported by the vendors' own libraries, tools and logs")
         lines = [tuple(map(clean, overview.row(name, reading))) for name, reading in named]
-        common.put(tabulate(lines, headers=overview.HEADERS, tablefmt="simple", disable_numparse=True))
+        common.put(_table(lines, overview.HEADERS))
         for name, reading in named:
             for fault in overview.faults(name, reading):
                 common.put(f"  {clean(fault)}")
             if verbose:
                 common.put(f"\n{clean(name)}")
                 fields = [tuple(map(clean, field)) for field in overview.details(reading)]
-                common.put(tabulate([(f"  {field}", value, source) for field, value, source in fields], tablefmt="plain"))
+                common.put(_table([(f"  {field}", value, source) for field, value, source in fields]))
     for fault in overview.host_faults(gathered) if not named else ():
         common.put(f"\n{clean(fault)}")
     # A user without access to the kernel's log need not know, if there is no device that it could be about.
@@ -95,7 +94,16 @@ def devices(
         common.put(f"\n{name} is present but cannot be used: {clean(reason)}")
     if found.absent:
         common.put("\nabsent")
-        common.put(tabulate([(f"  {name}", clean(reason)) for name, reason in found.absent.items()], tablefmt="plain"))
+        common.put(_table([(f"  {name}", clean(reason)) for name, reason in found.absent.items()]))
+
+
+def _table(rows: Sequence[Sequence[str]], heading: Sequence[str] = ()) -> str:
+    from tabulate import tabulate
+
+    most = common.widths(rows, heading)
+    if not heading:
+        return tabulate(rows, tablefmt="plain", maxcolwidths=most)
+    return tabulate(rows, headers=heading, tablefmt="simple", disable_numparse=True, maxcolwidths=most)
 
 
 def _hiding() -> dict[str, tuple[str, ...]]:

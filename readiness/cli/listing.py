@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,12 +9,6 @@ import typer
 
 from readiness.cli import common
 from readiness.cli.check_folders import add_checks
-
-#: A table is no wider than that, however wide the terminal; so many blanks stand between columns, and beside a heading.
-_WIDEST = 150
-_GAP = 2
-#: A title has so many columns at least, also beside a long id.
-_LEAST = 20
 
 
 class What(StrEnum):
@@ -50,26 +42,14 @@ def listing(
     from tabulate import tabulate
 
     from readiness.rendering import clean
-    from readiness.rendering.formats import columns
 
     texts = []
-    most = columns(sys.stdout, widest=_WIDEST)
     for kind, rows in found.items():
         shown = [{name: value for name, value in row.items() if name != "measures"} for row in rows]  # `explain` tells them
         heading = [kind.value, *list(shown[0])[1:]] if shown else [kind.value]
         cells = [[value if isinstance(value, int | float) else clean(value) for value in row.values()] for row in shown]
-        texts.append(tabulate(cells, headers=heading, tablefmt="simple", maxcolwidths=_widths([heading, *cells], most)))
+        texts.append(tabulate(cells, headers=heading, tablefmt="simple", maxcolwidths=common.widths(cells, heading)))
     common.put("\n\n".join(texts))
-
-
-def _widths(lines: Sequence[Sequence[object]], most: int | None) -> list[int | None]:
-    """The largest width of each column of a table in so many columns: the title, the second, has what the others leave."""
-    columns = zip(*lines, strict=True)
-    widths = [max(len(str(heading)) + _GAP, *(len(str(cell)) for cell in cells)) for heading, *cells in columns]
-    if most is None or sum(widths) + _GAP * (len(widths) - 1) <= most:
-        return [None] * len(widths)
-    others = sum(widths) - widths[1] + _GAP * (len(widths) - 1)
-    return [None, max(most - others, _LEAST), *[None] * (len(widths) - 2)]
 
 
 def _checks() -> list[dict[str, object]]:

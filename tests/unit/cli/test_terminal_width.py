@@ -1,4 +1,4 @@
-"""`list` and `explain` on a terminal: no line is wider than it, and no word is cut."""
+"""`list`, `devices` and `explain` on a terminal: no line is wider than it, and no word is cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from readiness.cli import explain, listing
+from readiness.cli import common, explain, listing
 from readiness.rendering import formats
 
 
@@ -39,6 +39,19 @@ def test_a_list_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch, colu
 def test_beside_a_very_long_id_a_title_is_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
     found = lines_on_a_terminal(monkeypatch, 60, [{"id": f"own.{'x' * 90}", "title": "Reductions are right", "seconds": 1}])
     assert "Reductions are right" in found[2]
+
+
+def test_the_widest_column_of_a_table_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("cpu:0", "a vendor", "torch 2.13.0, kernel 6.18.44 and a driver of eleven words"), ("cpu:1", "another", "torch")]
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert common.widths(rows) is None
+    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "70")
+    assert common.widths(rows) == [None, None, 53]
+    assert common.widths(rows, ("id", "vendor", "a stack")) == [None, None, 53]
+    assert common.widths(rows, ("id", "a long heading", "stack")) == [None, None, 45]
+    monkeypatch.setenv("COLUMNS", "90")
+    assert common.widths(rows) is None
 
 
 def test_documentation_is_wrapped_for_a_narrow_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
