@@ -196,7 +196,7 @@ KNOWN = (
     KnownDefect(
         frozenset({"nn.functional.celu", "nn.functional.elu", "nn.functional.selu"}),
         "lose the digits of small negative numbers, as an exponential less one",
-        "https://github.com/pytorch/pytorch/pull/173968", "2.6.0", where=(AT_VALUES,),
+        "https://github.com/pytorch/pytorch/pull/149673", "2.6.0", where=(AT_VALUES,),
     ),
     KnownDefect(
         frozenset({"nn.functional.ctc_loss"}),

@@ -78,7 +78,7 @@ def test_what_older_builds_get_wrong_is_known() -> None:
 
     for where in ("on 3 in every place", "at knees and extremes"):
         assert "issues/136345" in found("nn.functional.hardswish", failure(where))
-    assert "pull/173968" in found("nn.functional.selu", failure("at knees and extremes", Phase.FORWARD))
+    assert "pull/149673" in found("nn.functional.selu", failure("at knees and extremes", Phase.FORWARD))
     assert "issues/52241" in found("nn.functional.ctc_loss", failure("against a difference quotient"))
     assert found("nn.functional.hardswish", failure("on 1.5 in every place")) == "None"
     assert found("nn.functional.selu", failure("", Phase.FORWARD)) == "None"
