@@ -7,15 +7,24 @@ checklist is discovered in it as well.
 from __future__ import annotations
 
 import gc
+import os
 
 from readiness.host.garbage import without_collection
 
 with without_collection():
+    import torch
+
     from readiness.probes.operators import opinfo
     from readiness.simulator import install
     from tests.support import checks
 
+    _given = os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
     opinfo.load()
+    #: What loading the database has left behind in an interpreter in which nothing else has happened: flags that can no longer
+    #: be set, and a variable that PyTorch sets.
+    FLAGS_FROZEN, CACHE_FOLDER_SET = torch.backends.flags_frozen(), "TORCHINDUCTOR_CACHE_DIR" in os.environ
+    if _given is not None:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = _given
     checks()
     install.register()
 gc.collect()

@@ -23,6 +23,7 @@ from readiness.probes.operators import op_semantics, opinfo
 from readiness.probes.operators.opinfo_trial import TrialOptions
 from tests.support import checks, cpu, run_check, value, values
 from tests.support.operators import ONLY, about, gelu, gelu_gradient, only_float32, outcomes, sweep
+from tests.support.simulator import chip, inside
 
 
 @pytest.mark.parametrize("seed", [7, 8])
@@ -323,19 +324,22 @@ def test_children_are_gone_when_the_check_is_left() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 def test_children_die_with_a_killed_check() -> None:
-    code = """
-import time
-from tests.support import checks, cpu
-generator = checks()["operators.sweep"].function(cpu(), only=("add", "mul"), processes=2)
-next(generator)
-print("started", flush=True)
-time.sleep(600)
-"""
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == "started\n"
-        started = psutil.Process(parent.pid).children()
-        parent.kill()
+    reader, writer = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        try:
+            generator = checks()["operators.sweep"].function(cpu(), only=("add", "mul"), processes=2)
+            next(generator)
+            os.write(writer, b"started")
+            time.sleep(600)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as said:
+        assert said.read(7) == b"started"
+    started = psutil.Process(parent).children()
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
     assert started
     _, alive = psutil.wait_procs(started, timeout=60)
     assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
@@ -408,11 +412,11 @@ def test_importing_the_check_needs_no_torch() -> None:
 
 
 def test_flags_stay_free() -> None:
-    """Importing the database leaves this process able to set precision flags."""
-    code = (
-        "import os, torch; from readiness.probes.operators import opinfo; opinfo.load(); "
-        "print(torch.backends.flags_frozen(), 'TORCHINDUCTOR_CACHE_DIR' in os.environ)"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.split() == ["False", "False"]
+    """Importing the database leaves a process able to set precision flags: seen in the one that did so before all else."""
+
+    def left_behind() -> list[bool]:
+        from tests.support import prepared_simulator
+
+        return [prepared_simulator.FLAGS_FROZEN, prepared_simulator.CACHE_FOLDER_SET]
+
+    assert inside(chip(), left_behind) == [False, False]
