@@ -44,9 +44,9 @@ def test_healthy(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_whole_database_is_healthy(seed: int) -> None:
-    evidence = run_check("operators.sweep", cpu(seed), dtypes=("float32", "bfloat16", "float16"))
+def test_whole_database_is_healthy() -> None:
+    """On other values it is swept in test_another_arithmetic.py, on devices that are harder to judge."""
+    evidence = run_check("operators.sweep", cpu(1), dtypes=("float32", "bfloat16", "float16"))
     for bad in ("missing", "wrong", "crashed", "errors", "nondeterministic", "fallbacks"):
         assert set(values(evidence, bad)) == {0}, evidence.rows[0]["detail"]
     for dtype in ("float32", "bfloat16", "float16"):
