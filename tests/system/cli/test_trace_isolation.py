@@ -78,13 +78,10 @@ def looks_up(length):
 
 
 def trace(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command as a user calls it, in a folder with these models in it."""
+    """The command as a user calls it, in a folder with these models in it; what hears a model has torch, and no more."""
     (folder / "models.py").write_text(MODELS)
-    return subprocess.run(
-        [sys.executable, "-m", "readiness", "trace", *arguments, "--length", "8"], cwd=folder, text=True, check=False, timeout=200,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder), "HOME": str(folder)} | environment,
-        capture_output=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    with contextlib.chdir(folder):
+        return readiness("trace", *arguments, "--length", "8", state=folder, HOME=str(folder), **environment)
 
 
 def written(folder: Path) -> list[str]:
