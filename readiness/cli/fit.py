@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,7 +106,7 @@ def fit(
 
         common.put(dumps(rendering.to_json(report)))
     else:
-        common.put(rendering.text(report))
+        common.put(_fitted(rendering.text(report)))
     raise typer.Exit(Exit.READY if all(found.fits for found in report.fits.values()) else Exit.NOT_READY)
 
 
@@ -147,3 +148,25 @@ def _subject(name: str) -> tuple[str, dict[str, Any], tuple[Use, ...]]:
             remedy=f"choose a workload: {', '.join(workload_schema.names())}; or a profile of a model",
         )  # fmt: skip
     return workload, settings.get("model.fit", {}), uses
+
+
+def _fitted(text: str) -> str:
+    """The text with lines that are wider than the terminal wrapped; a term's name and bytes stay in their columns."""
+    from readiness.rendering import wrap
+    from readiness.rendering.formats import columns
+
+    if (most := columns(sys.stdout, widest=sys.maxsize)) is None:
+        return text
+    lines: list[str] = []
+    for line in text.splitlines():
+        if len(line) <= most:
+            lines.append(line)
+            continue
+        blanks = line[: len(line) - len(line.lstrip())]
+        head, equals, formula = line.partition(" GiB = ")
+        lines += (
+            wrap(formula, most, first=head + equals, rest=f"{blanks}    ")
+            if equals and len(head) < most // 2
+            else wrap(line, most, first=blanks, rest=f"{blanks}  ")
+        )
+    return "\n".join(lines)

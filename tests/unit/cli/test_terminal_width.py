@@ -1,4 +1,4 @@
-"""`list`, `devices` and `explain` on a terminal: no line is wider than it, and no word is cut."""
+"""`list`, `devices`, `fit` and `explain` on a terminal: no line is wider than it, and no word is cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from readiness.cli import common, explain, listing
+from readiness.cli import common, explain, fit, listing
 from readiness.rendering import formats
 
 
@@ -64,3 +64,17 @@ def test_documentation_is_wrapped_for_a_narrow_terminal_alone(monkeypatch: pytes
     assert fitted.split() == text.split()
     assert max(map(len, fitted.splitlines())) <= 70 == formats.columns(Terminal())
     assert fitted.endswith("\n\n- an item\n- another one")
+
+
+def test_a_fit_is_wrapped_behind_its_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "serving on 8 chips: fits\n  optimizer state   11.442 GiB = 8,190,735,360 / 8 parameters x (4 + 8) bytes\n  fewest chips: 1"
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert fit._fitted(text) == text
+    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "60")
+    assert fit._fitted(text).splitlines() == [
+        "serving on 8 chips: fits",
+        "  optimizer state   11.442 GiB = 8,190,735,360 / 8",
+        "      parameters x (4 + 8) bytes",
+        "  fewest chips: 1",
+    ]
