@@ -163,7 +163,7 @@ def _unknown(group: DeviceGroup, several: bool) -> Iterator[tuple[_Cause, Level]
     for chosen in left_out:
         levels = [entry.finding.level for entry in chosen.entries]
         level = Level.MUST if Level.MUST in levels else levels[0]
-        yield _Cause(Kind.UNKNOWN, f"{chosen.words}{applies_to}", chosen.remedy, "", len(levels)), level
+        yield _Cause(Kind.UNKNOWN, f"{chosen.words}{applies_to}:", chosen.remedy, "", len(levels)), level
     for cause in rendering.grouped(kept):
         finding = cause.first.finding
         id, count = rendering.clean(finding.requirement, 100), len(cause.entries)

@@ -100,7 +100,7 @@ def test_unknown_ones_of_one_cause_are_one_entry() -> None:
     left_out = tuple(build.unknown(f"open-{number}", check="x.y", reason="x.y: left out by -k") for number in range(7))
     evidence = (build.left_out("x.y", SkipCause.EXPRESSION),)
     text = render("summary", build.assessment(build.accelerator(left_out, evidence)), width=100)
-    assert "unknown  7 requirements of 1 check (7 must): left out by -k" in text
+    assert "unknown  7 requirements of 1 check (7 must): left out by -k:" in text
     assert "Run without -k." in text
 
 
