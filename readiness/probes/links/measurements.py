@@ -309,6 +309,9 @@ def _stragglers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
             about += f"; it was the slow one in {slow} of {len(turns)} turns"
             # The best time of another may be luck that came once; a rank that is slow is slow beside it, too.
             share = max(share, min(1.0, statistics.median_high(turns)))
+        for rank in sorted(widths):
+            yield Row({"load": load, "rank": rank, "width": int(width), "best_s": seconds[rank],
+                       **_pace(outcome, rank, load, width)})  # fmt: skip
         labels = {**placement.labels, "load": load}
         yield Measurement("straggler_share", share, labels, samples=len(seconds), about=about)
     own: dict[int, float] = {}
@@ -318,6 +321,17 @@ def _stragglers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         median, slowest = statistics.median_low(own.values()), max(own, key=lambda rank: own[rank])
         about = f"{placement.name(slowest)}: all_reduce with itself takes {_ms(own[slowest])}, usually {_ms(median)}"
         yield Measurement("straggler_delay_s", own[slowest] - median, placement.labels, samples=len(own), about=about)
+
+
+def _pace(outcome: RanksOutcome, rank: int, load: str, width: str) -> dict[str, float]:
+    """Return what a product of this width usually takes this rank, and how much that varies within a turn."""
+    mine = [one for other, one in outcome.of(ProductTimes) if (other, one.load) == (rank, load) and width in one.medians]
+    if not mine:
+        return {}
+    return {
+        "median_s": statistics.median(one.medians[width] for one in mine),
+        "variation": statistics.median(one.variations[width] for one in mine),
+    }
 
 
 def _turns(outcome: RanksOutcome, rank: int, width: str) -> list[float]:

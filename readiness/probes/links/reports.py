@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from readiness.distributed.rank_messages import Report
 from readiness.probes.ranks_common.call_timings import TimingSummary
@@ -85,13 +85,16 @@ class HostStalls(Report):
 
 @dataclass(frozen=True, slots=True)
 class ProductTimes(Report):
-    """Report: best seconds of matrix products by width.
+    """Report: best seconds of matrix products by width, their median, and how they vary.
 
-    With the other ranks at rest (`alone`), at work (`together`), or in a sum with this one meanwhile (`exchanging`).
+    With the other ranks at rest (`alone`), at work (`together`), or in a sum with this one meanwhile (`exchanging`). The
+    variation is the distance between the quartiles over the median.
     """
 
     load: str
     seconds: dict[str, float]
+    medians: dict[str, float] = field(default_factory=dict)
+    variations: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ In a collective all wait for the slowest, so all look slow. The time that each r
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from readiness.distributed.types import RankContext
 from readiness.probes.links.repeated_allreduce import RepeatedAllReduce
 from readiness.probes.links.reports import OwnAllReduceTime, ProductTimes
 from readiness.probes.ranks_common.process_groups import Subgroup
+from readiness.probes.throughput.timing import quartiles
 
 #: Widths of a product of square matrices, until one takes this long: a short one would time the launch, not the chip.
 WIDTHS, LONG_ENOUGH_S = (256, 512, 1024, 2048, 4096), 3e-4
@@ -39,7 +41,8 @@ def compare_ranks(context: RankContext, groups: Mapping[Subgroup, Any], sums: Re
         yield from _turn(context, rank, best)
         with context.step(f"all_reduce of rank {rank} with itself, from number {sums.number + 1} on"):
             if rank == context.rank:
-                yield OwnAllReduceTime(_best(context, partial(sums.all_reduce, block, groups[context.rank,])))
+                seconds = _seconds(context, partial(sums.all_reduce, block, groups[context.rank,]))
+                yield OwnAllReduceTime(min(seconds))
         context.exchange()
     for _ in range(FURTHER):
         if not _suspicious(context, best):
@@ -47,7 +50,7 @@ def compare_ranks(context: RankContext, groups: Mapping[Subgroup, Any], sums: Re
         for rank in [*range(context.world_size)] * TURNS:
             yield from _turn(context, rank, best)
     with context.step("products of all ranks together"):
-        yield ProductTimes("together", _products(context))
+        yield _report("together", _products(context))
     yield from _while_exchanging(context, best)
 
 
@@ -79,7 +82,7 @@ def _while_exchanging(context: RankContext, best: dict[str, float]) -> Iterator[
             context.accelerator.synchronize()
         context.exchange()
         if seconds:
-            yield ProductTimes("exchanging", {width: min(seconds)})
+            yield _report("exchanging", {width: seconds})
 
 
 def _wait_for_products(context: RankContext) -> None:
@@ -95,8 +98,8 @@ def _turn(context: RankContext, rank: int, best: dict[str, float]) -> Iterator[R
     with context.step(f"products of rank {rank} alone"):
         if rank == context.rank:
             seconds = _products(context)
-            best |= {width: min(found, best.get(width, found)) for width, found in seconds.items()}
-            yield ProductTimes("alone", seconds)
+            best |= {width: min(*found, best.get(width, math.inf)) for width, found in seconds.items()}
+            yield _report("alone", seconds)
     context.exchange()
 
 
@@ -111,20 +114,27 @@ def _suspicious(context: RankContext, best: dict[str, float]) -> bool:
     return slow
 
 
-def _products(context: RankContext) -> dict[str, float]:
-    """Return best times by width. Ranks may stop at different widths; the widest common one is compared."""
+def _report(load: str, times: Mapping[str, list[float]]) -> ProductTimes:
+    """Return best, median and variation of the seconds of each width."""
+    medians = {width: statistics.median(seconds) for width, seconds in times.items()}
+    variations = {width: quartiles(seconds) / max(medians[width], 1e-9) for width, seconds in times.items()}
+    return ProductTimes(load, {width: min(seconds) for width, seconds in times.items()}, medians, variations)
+
+
+def _products(context: RankContext) -> dict[str, list[float]]:
+    """Return seconds by width. Ranks may stop at different widths; the widest common one is compared."""
     generator = context.accelerator.generator("links", "products")
-    found: dict[str, float] = {}
+    found: dict[str, list[float]] = {}
     for width in WIDTHS:
         left, right = (torch.randn(width, width, generator=generator).to(context.device) for _ in range(2))
-        found[str(width)] = best = _best(context, partial(torch.mm, left, right))
-        if best > LONG_ENOUGH_S:
+        found[str(width)] = seconds = _seconds(context, partial(torch.mm, left, right))
+        if min(seconds) > LONG_ENOUGH_S:
             break
     return found
 
 
-def _best(context: RankContext, call: Callable[[], object]) -> float:
-    """Return the shortest time of a call, without the first one, which may compile or connect."""
+def _seconds(context: RankContext, call: Callable[[], object]) -> list[float]:
+    """Return the times of a call, without the first one, which may compile or connect."""
     seconds: list[float] = []
     until = time.monotonic() + REPEAT_S
     while len(seconds) < 4 or (len(seconds) <= REPETITIONS and time.monotonic() < until):
@@ -133,4 +143,4 @@ def _best(context: RankContext, call: Callable[[], object]) -> float:
         call()
         context.accelerator.synchronize()
         seconds.append(time.monotonic() - began)
-    return min(seconds[1:])
+    return seconds[1:]

@@ -267,6 +267,9 @@ def test_a_chip_that_is_slow_only_while_it_exchanges_is_named(on_simulated_chips
     assert value(evidence, "straggler_share", load="exchanging") < 0.5
     assert about(evidence, "straggler_share", load="exchanging").startswith("rank 1 (sim:1): a product of width ")
     assert value(evidence, "straggler_share", load="alone") > value(evidence, "straggler_share", load="exchanging")
+    paces = {(row["load"], row["rank"]): row for row in evidence.rows if "variation" in row}
+    assert {("alone", rank) for rank in range(3)} | {("together", rank) for rank in range(3)} <= set(paces)
+    assert all(row["best_s"] <= row["median_s"] and row["variation"] >= 0 for row in paces.values())
 
 
 def test_a_rank_that_was_slow_for_a_while_alone_is_given_further_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,14 +277,14 @@ def test_a_rank_that_was_slow_for_a_while_alone_is_given_further_turns(monkeypat
     monkeypatch.setattr(stragglers, "FURTHER", FURTHER)
     requested = {"turns": 0}
 
-    def products(context: Any) -> dict[str, float]:
+    def products(context: Any) -> dict[str, list[float]]:
         requested["turns"] += 1
-        return {"256": 4e-4 if context.rank == 1 and requested["turns"] <= 8 else 2e-4}
+        return {"256": [4e-4 if context.rank == 1 and requested["turns"] <= 8 else 2e-4]}
 
     monkeypatch.setattr(stragglers, "_products", products)
     evidence = checked(chips(2), **FEW_SUMS)
     assert value(evidence, "straggler_share", load="alone") == 1.0
-    monkeypatch.setattr(stragglers, "_products", lambda context: {"256": 4e-4 if context.rank == 1 else 2e-4})
+    monkeypatch.setattr(stragglers, "_products", lambda context: {"256": [4e-4 if context.rank == 1 else 2e-4]})
     evidence = checked(chips(2), **FEW_SUMS)
     assert value(evidence, "straggler_share", load="alone") == 0.5
     assert about(evidence, "straggler_share", load="alone").endswith(" in 24 of 24 turns")
@@ -292,9 +295,9 @@ def test_the_luck_of_another_makes_no_rank_slow(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(stragglers, "FURTHER", FURTHER)
     requested = {"turns": 0}
 
-    def products(context: Any) -> dict[str, float]:
+    def products(context: Any) -> dict[str, list[float]]:
         requested["turns"] += 1
-        return {"256": 2.9e-4 if context.rank == 1 else 2e-4 if requested["turns"] == 3 else 3e-4}
+        return {"256": [2.9e-4 if context.rank == 1 else 2e-4 if requested["turns"] == 3 else 3e-4]}
 
     monkeypatch.setattr(stragglers, "_products", products)
     assert value(checked(chips(2), **FEW_SUMS), "straggler_share", load="alone") == 1.0
@@ -365,7 +368,7 @@ def test_results_that_were_wrong_before_a_hang_are_reported(monkeypatch: pytest.
 
 def test_a_rank_that_hangs_at_work_of_its_own_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     support.patient_until_the_fault(monkeypatch)
-    monkeypatch.setattr(stragglers, "_products", lambda context: support.hang() if context.rank == 2 else {"256": 1e-3})
+    monkeypatch.setattr(stragglers, "_products", lambda context: support.hang() if context.rank == 2 else {"256": [1e-3]})
     reasons = about(checked(patience_s=3.0, **FEW_SUMS), "completed")
     assert reasons.startswith("caused by rank 2 (cpu:2)")
     assert "products of rank 2 alone" in reasons

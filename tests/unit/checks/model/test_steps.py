@@ -107,7 +107,7 @@ def test_an_unknown_workload_is_refused_before_the_run(check: str) -> None:
         vet({"workload": "no-such"})
 
 
-@pytest.mark.parametrize("workload", ["qwen3-8b", "deepseek-v3"])
+@pytest.mark.parametrize("workload", ["qwen3-8b", "qwen3-32b", "qwen3-235b-a22b", "llama-3.1-8b", "deepseek-v3"])
 def test_serving_is_timed_and_its_tokens_are_the_references(workload: str, quiet: None) -> None:
     evidence = run_check("model.serving", cpu(0), workload=workload, batches=(1, 2), tokens=3, rounds=2, narrow_prompt=8)
     assert value(evidence, "wrong_tokens") == 0
