@@ -81,6 +81,8 @@ def excusing(accelerator: Accelerator, entry: Entry, dtype: torch.dtype, failure
 
 
 _SIXTEEN = frozenset({"bfloat16", "float16"})
+#: The builds that were tried, all of which show the defect.
+_FROM_2_6 = "2.6.0, 2.8.0, 2.10.0, 2.13.0"
 _WHOLE = frozenset({"int64", "int32", "int16", "int8", "uint8"})
 
 KNOWN = (
@@ -89,42 +91,42 @@ KNOWN = (
             "nn.functional.celu", "nn.functional.elu", "nn.functional.hardshrink", "nn.functional.hardswish",
             "nn.functional.hardtanh", "nn.functional.relu6", "nn.functional.selu", "nn.functional.softshrink",
         }),
-        "the gradient at NaN is another in whole vectors than in the rest", _PYTORCH + "195075", "2.6.0, 2.13.0",
+        "the gradient at NaN is another in whole vectors than in the rest", _PYTORCH + "195075", _FROM_2_6,
         where=(equal_values(math.nan),), phase=Phase.BACKWARD,
     ),
     KnownDefect(
         frozenset({"logit"}), "the gradient at NaN, and at -0, is another in whole vectors than in the rest",
-        _PYTORCH + "195075", "2.6.0, 2.13.0", where=(equal_values(math.nan), equal_values(-0.0)), phase=Phase.BACKWARD,
+        _PYTORCH + "195075", _FROM_2_6, where=(equal_values(math.nan), equal_values(-0.0)), phase=Phase.BACKWARD,
     ),
     KnownDefect(
         frozenset({"cosh", "sinh"}), "overflow from 88.7 on in whole vectors, and from 89.4 on in the rest",
-        _PYTORCH + "48641", "2.13.0", where=(equal_values(88.8), equal_values(-88.8)),
+        _PYTORCH + "48641", _FROM_2_6, where=(equal_values(88.8), equal_values(-88.8)),
     ),
     KnownDefect(
-        frozenset({"nn.functional.gelu"}), "leaves memory unwritten that is not dense", "", "2.6.0, 2.13.0",
+        frozenset({"nn.functional.gelu"}), "leaves memory unwritten that is not dense", "", _FROM_2_6,
         where=(INTO_STRIDED_MEMORY,),
     ),
     KnownDefect(
         frozenset({"nn.functional.group_norm", "nn.functional.layer_norm"}), "rows of one value are not normalised to zero",
-        _PYTORCH + "188375", "2.6.0, 2.13.0", where=(ONE_FEATURE,),
+        _PYTORCH + "188375", _FROM_2_6, where=(ONE_FEATURE,),
     ),
     KnownDefect(
         frozenset({"narrow_copy", "nn.functional.avg_pool3d"}), "write memory that is not dense as if it were",
-        _PYTORCH + "84577", "2.13.0",
+        _PYTORCH + "84577", _FROM_2_6,
         where=(INTO_OTHER_MEMORY,),
     ),
     KnownDefect(
         frozenset({"optim.SGD.fused", "optim.SGD.fused.found_inf"}),
-        "leaves whole vectors of parameters unchanged and spoils their momentum", _PYTORCH + "191763", "2.6.0, 2.13.0",
+        "leaves whole vectors of parameters unchanged and spoils their momentum", _PYTORCH + "191763", _FROM_2_6,
         where=None, dtypes=_SIXTEEN,
     ),
     KnownDefect(
         frozenset({"special.ndtr"}), "loses the lower tail, as one plus an error function that is nearly -1",
-        _PYTORCH + "192295", "2.13.0", where=("", FEW, AT_VALUES, AT_KNOWN_VALUES), everywhere=True,
+        _PYTORCH + "192295", _FROM_2_6, where=("", FEW, AT_VALUES, AT_KNOWN_VALUES), everywhere=True,
     ),
     KnownDefect(
         frozenset({"__getitem__", "index_put_.accumulate", "nn.functional.embedding"}),
-        "adds up in 16 bits: of more than 256 contributions to one row the rest is lost in bfloat16", "", "2.13.0",
+        "adds up in 16 bits: of more than 256 contributions to one row the rest is lost in bfloat16", "", _FROM_2_6,
         where=(CONTRIBUTIONS,), dtypes=_SIXTEEN,
     ),
     KnownDefect(
@@ -133,15 +135,15 @@ KNOWN = (
     ),
     KnownDefect(
         frozenset({"special.zeta"}), "gives NaN where the first argument is infinite, instead of the limit 0",
-        _PYTORCH + "138464", "2.13.0", where=(AT_KNOWN_VALUES,), everywhere=True,
+        _PYTORCH + "138464", _FROM_2_6, where=(AT_KNOWN_VALUES,), everywhere=True,
     ),
     KnownDefect(
         frozenset({"i0", "special.i1", "special.modified_bessel_i0", "special.modified_bessel_i1"}),
-        "overflow where the exponential function does, before they would themselves", _PYTORCH + "192293", "2.13.0",
+        "overflow where the exponential function does, before they would themselves", _PYTORCH + "192293", _FROM_2_6,
         where=(AT_VALUES,), everywhere=True,
     ),
     KnownDefect(
-        frozenset({"igammac"}), "loses digits for a small first argument, as one minus what is nearly one", "", "2.13.0",
+        frozenset({"igammac"}), "loses digits for a small first argument, as one minus what is nearly one", "", _FROM_2_6,
         where=(AT_VALUES, BESIDE_WHOLE), everywhere=True,
     ),
     KnownDefect(
@@ -149,25 +151,25 @@ KNOWN = (
         _PYTORCH + "187460", "2.13.0", where=(DIFFERENCES,), phase=Phase.BACKWARD, everywhere=True,
     ),
     KnownDefect(
-        frozenset({"polar"}), "the gradient of the absolute value is 0 at 0, and the function changes", "", "2.13.0",
+        frozenset({"polar"}), "the gradient of the absolute value is 0 at 0, and the function changes", "", _FROM_2_6,
         where=(DIFFERENCES,), phase=Phase.BACKWARD, everywhere=True,
     ),
     KnownDefect(
-        frozenset({"ldexp"}), "gives NaN for 0 times a power of two that leaves the range", _PYTORCH + "153069", "2.13.0",
-        where=(AT_VALUES, BESIDE_WHOLE), dtypes=_SIXTEEN, everywhere=True,
+        frozenset({"ldexp"}), "gives NaN for 0 times a power of two that leaves the range", _PYTORCH + "153069",
+        "2.6.0, 2.13.0", where=(AT_VALUES, BESIDE_WHOLE), dtypes=_SIXTEEN, everywhere=True,
     ),
     KnownDefect(
         frozenset({"nn.functional.softshrink"}), "the gradient at 0 is 0 where the threshold is 0, and the function changes",
-        "", "2.13.0", where=(DIFFERENCES,), phase=Phase.BACKWARD, everywhere=True,
+        "", _FROM_2_6, where=(DIFFERENCES,), phase=Phase.BACKWARD, everywhere=True,
     ),
     KnownDefect(
-        frozenset({"special.log_ndtr"}), "the gradient of the far tail has three digits in float32", "", "2.13.0",
+        frozenset({"special.log_ndtr"}), "the gradient of the far tail has three digits in float32", "", _FROM_2_6,
         where=(AT_VALUES,), phase=Phase.BACKWARD, everywhere=True,
     ),
     KnownDefect(
         frozenset({"special.bessel_j0", "special.bessel_j1", "special.bessel_y0", "special.bessel_y1"}),
-        "have the digits of float32 in float64", "", "2.13.0", where=(AT_KNOWN_VALUES,), dtypes=frozenset({"float64"}),
-        everywhere=True,
+        "have the digits of float32 in float64", "", "2.6.0, 2.8.0, 2.13.0", where=(AT_KNOWN_VALUES,),
+        dtypes=frozenset({"float64"}), everywhere=True,
     ),
     KnownDefect(
         frozenset({"logsumexp"}), "adds up in float16, which leaves its range over more than 65,504 equal elements", "",
@@ -175,18 +177,18 @@ KNOWN = (
     ),
     KnownDefect(
         frozenset({"polygamma", "special.polygamma"}), "gives a finite number at whole numbers below 1, which are poles", "",
-        "2.13.0", where=("", FEW), dtypes=_WHOLE, everywhere=True,
+        "2.6.0, 2.8.0, 2.13.0", where=("", FEW), dtypes=_WHOLE, everywhere=True,
     ),
     KnownDefect(
         frozenset({"masked.logsumexp"}), "cuts off what is a whole number but for its rounding, in whole numbers", "",
-        "2.13.0", where=("", FEW), dtypes=_WHOLE, everywhere=True,
+        "2.6.0, 2.13.0", where=("", FEW), dtypes=_WHOLE, everywhere=True,
     ),
     KnownDefect(
-        frozenset({"renorm"}), "gives gradients of NaN for complex numbers and the largest of them as norm", "", "2.13.0",
-        phase=Phase.BACKWARD, dtypes=frozenset({"complex64", "complex128"}), everywhere=True,
+        frozenset({"renorm"}), "gives gradients of NaN for complex numbers and the largest of them as norm", "",
+        "2.6.0, 2.8.0, 2.13.0", phase=Phase.BACKWARD, dtypes=frozenset({"complex64", "complex128"}), everywhere=True,
     ),
     KnownDefect(
-        frozenset({"matrix_exp"}), "gives NaN in 16 bits, by a formula made of other operators", "", "2.13.0",
+        frozenset({"matrix_exp"}), "gives NaN in 16 bits, by a formula made of other operators", "", _FROM_2_6,
         where=None, dtypes=_SIXTEEN, everywhere=True,
     ),
     KnownDefect(
@@ -205,7 +207,7 @@ KNOWN = (
     ),
     KnownDefect(
         frozenset({"index_fill", "masked_fill", "norm"}),
-        "the database claims gradients in complex32, for which the CPU has no sum and no quotient", "", "2.13.0",
+        "the database claims gradients in complex32, for which the CPU has no sum and no quotient", "", "2.6.0, 2.13.0",
         where=None, phase=Phase.BACKWARD, dtypes=frozenset({"complex32"}), outcome=Outcome.MISSING,
     ),
 )  # fmt: skip
