@@ -108,12 +108,12 @@ class Fresh(Cpu):
     fork_safe = False
 
 
-@pytest.mark.parametrize("stack", [Cpu(), pytest.param(Fresh(), marks=pytest.mark.slow)])
-def test_ranks_get_settings_and_send_reports_as_dataclasses(stack: Cpu) -> None:
+@pytest.mark.parametrize(("stack", "ranks"), [(Cpu(), 2), pytest.param(Fresh(), 1, marks=pytest.mark.slow)])
+def test_ranks_get_settings_and_send_reports_as_dataclasses(stack: Cpu, ranks: int) -> None:
     accelerator = Accelerator(cpu().facts, stack, seed=7)
-    outcome = run_ranks(echoing, accelerator, place(accelerator, 2), SETTINGS)
+    outcome = run_ranks(echoing, accelerator, place(accelerator, ranks), SETTINGS)
     assert outcome.failure is None
-    expected = [(rank, Found(3, (rank, 0.5), (Part("one", (1, 2)),), {}, Part("two"))) for rank in range(2)]
+    expected = [(rank, Found(3, (rank, 0.5), (Part("one", (1, 2)),), {}, Part("two"))) for rank in range(ranks)]
     assert outcome.of(Found) == expected
 
 
