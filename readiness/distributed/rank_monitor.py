@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,7 @@ class RankMonitor:
         self._moved_at = 0.0
         self._marks = self.board.marks()
         self._stopped_since: dict[int, float] = {}
+        self._states_read_at = -math.inf
 
     def tick(self, wait_s: float = TICK_S) -> None:
         """Read reports, waiting at most `wait_s`, and notice progress and ended processes since the last tick."""
@@ -93,8 +95,10 @@ class RankMonitor:
 
     def any_frozen(self) -> bool:
         """True if a rank's process has been stopped for longer than `FROZEN_S`."""
-        stopped = {process.rank for process in self.processes if process.state() in ("stopped", "tracing-stop")}
-        self._stopped_since = {rank: self._stopped_since.get(rank, self.now) for rank in stopped}
+        if self.now - self._states_read_at >= TICK_S / 2:  # ranks that report hundreds of times a second make as many ticks
+            self._states_read_at = self.now
+            stopped = {process.rank for process in self.processes if process.state() in ("stopped", "tracing-stop")}
+            self._stopped_since = {rank: self._stopped_since.get(rank, self.now) for rank in stopped}
         return any(self.now - since > FROZEN_S for since in self._stopped_since.values())
 
     def examine(self) -> list[RankSnapshot]:

@@ -36,7 +36,7 @@ def nothing_left() -> Iterator[None]:
     """
     this = psutil.Process()
     with contextlib.suppress(psutil.Error):
-        children = {child.pid for child in this.children(recursive=True)}
+        children = set(_descendants(this.pid))
         files = this.num_fds() - len(command_server.processes())
     yield
     deadline = time.monotonic() + 10  # whoever has been told to end may be waiting for a processor
@@ -48,9 +48,21 @@ def nothing_left() -> Iterator[None]:
 
 def _left(this: psutil.Process, children: set[int], files: int) -> list[object]:
     """What there is beyond these children and so many open files."""
-    left: list[object] = [child for child in this.children(recursive=True) if child.pid not in {*children, *command_server.processes()}]
+    known = {*children, *command_server.processes()}
+    left: list[object] = [f"process {pid}" for pid in _descendants(this.pid) if pid not in known]
     now = this.num_fds() - len(command_server.processes())
     return left if now <= files else [*left, f"{now - files} more open files"]
+
+
+def _descendants(pid: int) -> list[int]:
+    """Children of a process and theirs. The kernel lists them, where psutil must look at every process of the machine."""
+    if not Path("/proc/thread-self/children").exists():  # a kernel that was built without it
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return [*found, *(further for child in found for further in _descendants(child))]
 
 
 def wait_for_end(pids: list[int], seconds: float = 60.0) -> list[int]:
