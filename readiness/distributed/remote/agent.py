@@ -25,7 +25,7 @@ from readiness.distributed import rendezvous
 from readiness.distributed.json_lines import Lines, write_message
 from readiness.distributed.rank_process import RankProcess, kill_and_reap, start_rank
 from readiness.distributed.rank_spawn import plan_from_json
-from readiness.distributed.remote.client import STATUS_EVERY_S, TICK_S
+from readiness.distributed.remote.client import STATUS_EVERY_S, tick_s
 from readiness.distributed.remote.store_forwarding import FromRanks
 from readiness.distributed.start_limits import KILL_S, share_of_cores
 from readiness.distributed.status_board import StatusBoard
@@ -91,6 +91,7 @@ class _Agent:
         self.lines = Lines()
         self.last_message = time.monotonic()
         self.last_status = 0.0
+        self.moved_at = self.last_message
         self.address = ""
         self.group: _RankGroup | None = None
 
@@ -98,7 +99,8 @@ class _Agent:
         """Serve until the input ends, or is silent for too long."""
         try:
             while time.monotonic() - self.last_message < (_IDLE_S if self.group is None else _LOST_S):
-                for key, _ in self.selector.select(1.0 if self.group is None else TICK_S):
+                wait_s = 1.0 if self.group is None else tick_s(time.monotonic() - self.moved_at)
+                for key, _ in self.selector.select(wait_s):
                     if key.data is not None:
                         self._send_if_any(key.data.ready(key.fileobj))
                     elif not self._receive():
@@ -126,6 +128,7 @@ class _Agent:
             case {"group": plans}:
                 self._start_ranks(plans)
             case {"records": records} if self.group is not None:
+                self.moved_at = time.monotonic()
                 for rank, record in records.items():
                     self.group.board.copy(int(rank), base64.b64decode(record))
             case {"store": [number, content]} if self.group is not None:
@@ -151,6 +154,7 @@ class _Agent:
 
     def _start_ranks(self, plans: list[Json]) -> None:
         """Start the ranks; one that cannot be started is reported as raised."""
+        self.moved_at = time.monotonic()
         board_file = anonymous_file("board of ranks")
         board = StatusBoard(board_file.fileno(), plans[0]["world_size"])
         store = FromRanks(self.selector)
@@ -181,6 +185,7 @@ class _Agent:
                 local_rank.record = record
                 records[rank] = base64.b64encode(record).decode()
         if records:
+            self.moved_at = time.monotonic()
             self._send({"records": records})
         if time.monotonic() - self.last_status > STATUS_EVERY_S:
             self.last_status = time.monotonic()

@@ -25,13 +25,21 @@ from readiness.host.temp_dirs import bounded_file
 
 #: How long a remote agent may take to come up, which includes a log-in and the import of torch; and to answer afterwards.
 START_S, ANSWER_S = 120.0, 20.0
-#: While there is a world, boards are carried so often; signs of life, states and logs are told so often.
+#: While there is a world, boards are looked at so often; signs of life, states and logs are told so often.
 TICK_S, STATUS_EVERY_S = 0.001, 0.1
+#: Where nothing has moved for long, boards are looked at less often, and never so late that it matters beside that time:
+#: ranks that wait would have to share their cores with who looks a thousand times a second.
+_SLOWEST_TICK_S, _TICK_SHARE = 0.005, 0.02
 #: How often the other host is asked for the time: the fastest answer says most.
 _TIMES = 8
 #: What a command may print; its last words are told where it ends.
 _MOST_PRINTED_BYTES, _OUTPUT_TAIL_BYTES = 16 * 2**20, 4096
 _open: dict[tuple[Host, str], Connection] = {}
+
+
+def tick_s(quiet_s: float) -> float:
+    """Return how long to wait before boards are looked at again on which nothing has moved for so long."""
+    return min(max(TICK_S, _TICK_SHARE * quiet_s), _SLOWEST_TICK_S)
 
 
 class Connection:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from readiness.distributed.json_lines import write_line
 from readiness.distributed.rank_process import ForkedProcess, RankProcess, RemoteRank, pipe_ends
-from readiness.distributed.remote.client import STATUS_EVERY_S, TICK_S, Connection
+from readiness.distributed.remote.client import STATUS_EVERY_S, Connection, tick_s
 from readiness.distributed.remote.store_forwarding import ToStore
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json
@@ -94,6 +94,7 @@ class _Proxy:
     ended: set[int] = field(default_factory=set)
     killed: dict[int, float] = field(default_factory=dict)
     last_message: float = field(default_factory=time.monotonic)
+    moved_at: float = field(default_factory=time.monotonic)
     ended_there: bool = False
     store: ToStore | None = None
 
@@ -120,7 +121,7 @@ class _Proxy:
                 selector.register(end.orders, selectors.EVENT_READ, rank)
             served = len(self.ends)
             while not self.ended_there:
-                for key, _ in selector.select(TICK_S):
+                for key, _ in selector.select(tick_s(time.monotonic() - self.moved_at)):
                     if key.data is None:
                         self.last_message = time.monotonic()
                         for message in self.connection.receive():
@@ -160,11 +161,13 @@ class _Proxy:
                 self.sent[rank] = exchanged_bytes
                 records[rank] = base64.b64encode(self.board.record(rank)).decode()
         if records:
+            self.moved_at = time.monotonic()
             self.connection.send({"records": records})
 
     def _handle_message(self, message: Json) -> None:
         match message:
             case {"records": records}:
+                self.moved_at = time.monotonic()
                 for rank, record in records.items():
                     self.board.copy(self._local_index(int(rank)), base64.b64decode(record))
             case {"store": [number, content]} if self.store is not None:

@@ -385,7 +385,7 @@ def test_a_board_is_carried_whole() -> None:
 
 
 def test_recovery_over_two_hosts_takes_a_folder_that_both_see(tmp_path: Path) -> None:
-    accelerator = with_hosts(another())
+    accelerator = with_hosts(another("other0"))
     accelerator.shared = tmp_path
     evidence = run_check("multichip.recovery", accelerator)
     assert value(evidence, "completed", world="all", chips="several") == 1
@@ -394,7 +394,7 @@ def test_recovery_over_two_hosts_takes_a_folder_that_both_see(tmp_path: Path) ->
 
 
 def test_rank_faults_over_two_hosts_name_the_remote_rank() -> None:
-    evidence = run_check("multichip.drills", with_hosts(another()), timeout_s=1.0)
+    evidence = run_check("multichip.drills", with_hosts(another("other0")), timeout_s=1.0)
     assert value(evidence, "completed", world="all") == 1
     assert value(evidence, "noticed", drill="killed", guard="none") == 1
     assert 0 <= value(evidence, "noticed_after_s", drill="killed", guard="none") < 60  # on one clock, whatever the load
