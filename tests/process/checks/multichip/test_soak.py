@@ -256,7 +256,7 @@ def account_of(evidence: Evidence) -> dict[str, float]:
 
 
 def test_a_healthy_chip_works_without_a_fault() -> None:
-    evidence = checked(chips(1), ranks=2, dtypes=["float32", "bfloat16"])
+    evidence = checked(chips(1), ranks=2, dtypes=["float32", "bfloat16"], seconds=1.5)
     assert value(evidence, "faults", cause="all") == 0, evidence.rows
     assert value(evidence, "completed", chips="one") == 1
 
@@ -400,7 +400,7 @@ def test_training_that_is_wrong_once_is_a_fault(
         return loss, digest
 
     monkeypatch.setattr(soak_rank.SoakTraining, "_train", train)
-    evidence = checked(chips(2), seconds=4.0)
+    evidence = checked(chips(2), seconds=4.0 if turn > 2 else 2.0)  # the second round has turns 3 and 4
     assert value(evidence, "faults", cause="all") >= 1
     assert set(account_of(evidence)) <= {"recomputation", "replicas differ"}
     if len(ranks) == 1:
