@@ -44,6 +44,13 @@ def test_long_digits_in_a_text_are_a_text() -> None:
     assert files.parse_json(json.dumps({"a": "7" * 1000, "b": -12, "c": 1.5})) == {"a": "7" * 1000, "b": -12, "c": 1.5}
 
 
+def test_a_long_number_is_found_wherever_it_begins() -> None:
+    for place in range(80):
+        with pytest.raises(ValueError, match="a number of 401 digits"):
+            files.parse_json("[" + " " * place + "9" * 401 + "]")
+        assert files.parse_json("[" + " " * place + "9" * 399 + "]") == [10**399 - 1]
+
+
 def test_more_values_than_fit_into_memory_are_refused_before_they_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
