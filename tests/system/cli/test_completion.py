@@ -16,11 +16,11 @@ WITHOUT_TORCH = "import sys, atexit; atexit.register(lambda: print('torch' in sy
 PATIENT = "from readiness.engine import check_declarations; check_declarations.COMPLETION_LIMIT_S = 100.0; " + WITHOUT_TORCH
 
 
-def completed(state: Path, line: str, code: str = WITHOUT_TORCH) -> list[str]:
-    """What bash is told for the last word of a line."""
+def completed(state: Path, line: str, code: str = WITHOUT_TORCH, *, fresh: bool = True) -> list[str]:
+    """What bash is told for the last word of a line; where it needs no `fresh` interpreter, by one that has no torch either."""
     words = line.split(" ")
     result = readiness(
-        state=state, code=code, _READINESS_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1)
+        state=state, code=code, fresh=fresh, _READINESS_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1)
     )
     assert (result.returncode, result.stderr) == (Exit.READY, "False\n"), result
     return result.stdout.split()
@@ -50,7 +50,7 @@ def completed(state: Path, line: str, code: str = WITHOUT_TORCH) -> list[str]:
     ],
 )
 def test_what_there_is_is_offered(tmp_path: Path, line: str, found: list[str]) -> None:
-    assert completed(tmp_path, line) == found
+    assert completed(tmp_path, line, fresh="--profile q" in line) == found
 
 
 def test_checks_of_the_user_are_offered(tmp_path: Path) -> None:
