@@ -22,7 +22,8 @@ with without_collection():
     opinfo.load()
     #: What loading the database has left behind in an interpreter in which nothing else has happened: flags that can no longer
     #: be set, and a variable that PyTorch sets.
-    FLAGS_FROZEN, CACHE_FOLDER_SET = torch.backends.flags_frozen(), "TORCHINDUCTOR_CACHE_DIR" in os.environ
+    FLAGS_FROZEN = torch.backends.flags_frozen()  # type: ignore[no-untyped-call]
+    CACHE_FOLDER_SET = "TORCHINDUCTOR_CACHE_DIR" in os.environ
     if _given is not None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = _given
     checks()
