@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 Json = dict[str, Any]
@@ -172,10 +172,15 @@ def _entry(item: Redacted) -> Json:
 
 
 def _note(item: Redacted, path: Path, name: str) -> str:
-    place = name + "".join(f"[{step}]" if isinstance(step, int) else f".{_shown(step)}" for step in path)
+    place = _place(path, name)
     if not item.places or item.places[-1] != place:
         item.places.append(place)
     return item.placeholder
+
+
+@lru_cache(maxsize=16)  # one text may have it a million times
+def _place(path: Path, name: str) -> str:
+    return name + "".join(f"[{step}]" if isinstance(step, int) else f".{_shown(step)}" for step in path)
 
 
 def _shown(step: str) -> str:
@@ -206,10 +211,11 @@ class _Words:
         """Return the text with a placeholder for each of them."""
         if len(self._known) < _FEW_WORDS and not any(first in text for first in self._known):
             return text
-        pieces, done = [], 0
-        for token in _TOKEN.finditer(text):
-            lengths = self._known.get(token[0]) if token.start() >= done else None
-            if lengths is None or (found := _found(lengths, text, token.start())) is None:
+        pieces, done, known = [], 0, self._known.get
+        for token in _TOKEN.finditer(text):  # millions, nearly all of which are none
+            if (lengths := known(token[0])) is None or token.start() < done:
+                continue
+            if (found := _found(lengths, text, token.start())) is None:
                 continue
             end, item = found
             pieces += [text[done : token.start()], placeholder(item)]
