@@ -26,22 +26,37 @@ _LIMIT_S = 240
 
 
 def readiness(
-    *arguments: str, state: Path, code: str | None = None, fresh: bool | None = None, **environment: str
+    *arguments: str, state: Path, code: str | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `readiness` with these arguments to its end: without torch where it runs checks of the tests' own on the CPU.
 
-    A server forks it (`command_server`). With code of the test's own it is a fresh interpreter, unless `fresh` is False:
-    where the code patches nothing that is read when a module is imported.
+    A server forks it (`command_server`). With code of the test's own it is a fresh interpreter.
     """
     simulated = any(argument.startswith("sim:") or argument in ("rehearse", "--rehearse") for argument in arguments)
     own = not simulated and any(Path(argument).is_relative_to(CHECKS) for argument in arguments)
-    variables = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(state), "COLUMNS": "100"} | environment
-    if not (code is not None if fresh is None else fresh):
+    variables = _variables(state, environment)
+    if code is None:
         from_torch = not own and (simulated or arguments[:1] in (("run",), ("trace",)))
         server = command_server(torch=from_torch)
         if server.can(arguments, variables):
-            return server.run(code or (CODE_WITHOUT_TORCH if own else CODE), arguments, variables, _LIMIT_S)
+            return server.run(CODE_WITHOUT_TORCH if own else CODE, arguments, variables, _LIMIT_S)
     return subprocess.run(
         [sys.executable, "-P", "-c", code or (CODE_WITHOUT_TORCH if own else CODE), *arguments],
         env=variables, capture_output=True, text=True, timeout=_LIMIT_S, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def forked(code: str, *arguments: str, state: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code of the test's own in a fork of the command that has no torch.
+
+    For code that patches nothing which is read when a module is imported.
+    """
+    variables = _variables(state, environment)
+    server = command_server(torch=False)
+    if not server.can(arguments, variables):
+        return readiness(*arguments, state=state, code=code, **environment)
+    return server.run(code, arguments, variables, _LIMIT_S)
+
+
+def _variables(state: Path, environment: dict[str, str]) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(state), "COLUMNS": "100"} | environment

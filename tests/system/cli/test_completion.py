@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from readiness.errors import Exit
-from tests.support.command_line import CODE, readiness
+from tests.support.command_line import CODE, forked, readiness
 from tests.support.engine import MISBEHAVING
 
 #: Says on stderr whether torch was imported.
@@ -19,9 +19,8 @@ PATIENT = "from readiness.engine import check_declarations; check_declarations.C
 def completed(state: Path, line: str, code: str = WITHOUT_TORCH, *, fresh: bool = True) -> list[str]:
     """What bash is told for the last word of a line; where it needs no `fresh` interpreter, by one that has no torch either."""
     words = line.split(" ")
-    result = readiness(
-        state=state, code=code, fresh=fresh, _READINESS_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1)
-    )
+    asked = {"_READINESS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    result = readiness(state=state, code=code, **asked) if fresh else forked(code, state=state, **asked)
     assert (result.returncode, result.stderr) == (Exit.READY, "False\n"), result
     return result.stdout.split()
 
