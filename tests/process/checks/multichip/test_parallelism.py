@@ -50,7 +50,7 @@ def chips(number: int, seed: int = 7) -> Accelerator:
 
 
 def checked(accelerator: Accelerator | None = None, **settings: Any) -> Evidence:
-    chosen = {"modes": ["ddp"], "optimizers": ["sgd"], "steps": 4, **settings}
+    chosen = {"modes": ["ddp"], "optimizers": ["sgd"], "steps": 3, **settings}
     evidence = run_check("multichip.parallelism", accelerator or chips(2), **chosen)
     assert evidence.status is Status.MEASURED, evidence.reason
     return evidence
@@ -271,7 +271,7 @@ def test_a_flipped_bit_in_an_unreplicated_part_is_detected(
             found.local.detach().view(torch.int32).view(-1)[5] ^= 1 << bit
 
     spoilt(kind, monkeypatch, before=fault)
-    evidence = checked(chips(number), modes=[mode])
+    evidence = checked(chips(number), modes=[mode], steps=2)
     assert "parameter_difference" in failed(evidence)
     assert "blocks.0." in about(evidence, "parameter_difference")
 
