@@ -151,8 +151,8 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "wide-indices": ("operator-wrong", ("gather", "index_select")),
     "wrong-compiled": ("execution", ("step 3",)),
 }
-#: A defect that a run meets too seldom (once in a thousand calls of softmax: a minute of load makes fewer), one that is told from
-#: the host's own slowness on a quiet host alone, and one of two operators, which has a test of its own below.
+#: A defect once in a thousand calls, which a whole load meets (stability.load in a rehearsal) and the short one of a recording
+#: does not; one that is told from the host's own slowness on a quiet host alone; one of two operators, which has a test below.
 UNSEEN = {"once-in-a-thousand", "slower-by-15-percent", "nondeterministic"}
 
 
