@@ -3,7 +3,7 @@ that one of them can be reached from elsewhere.
 
 The kernel tells it (/proc/PID/net/tcp and tcp6, udp and udp6): every network namespace that one of the processes is in is
 looked at many times a second. The processes of a command are those with its mark in their environment, whoever became
-their parent. A socket that is there for a few hundredths of a second only may be missed; what libraries listen on stays for as long
+their parent. A socket that is there for a few milliseconds only may be missed; what libraries listen on stays for as long
 as a group of ranks.
 """
 
@@ -25,10 +25,9 @@ from pathlib import Path
 MARK = "READINESS_TESTS_LISTENERS"
 #: Of /proc/net/tcp: a socket that listens. Of /proc/net/udp: one without another end, which takes from everybody.
 _STATES = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
-_PERIOD_S = 0.03
-#: A look rests for so many times as long as it has worked, or it would take from the processes that it looks at (where the
-#: kernel's tables are large, one takes longer than a period); and for so long at most.
-_REST, _LONGEST_REST_S = 10, 0.15
+_PERIOD_S = 0.005
+#: A look rests for so many times as long as it has worked: where the kernel's tables are large, one takes longer than a period.
+_REST = 3
 #: Network namespaces are looked for anew only so often: it takes longer than to look at their sockets.
 _LOOKS_AT_ONE_LIST = 20
 
@@ -94,7 +93,7 @@ class Watch:
         networks: list[Path] = []
         worked_s = 0.0
         try:
-            while not self._over.wait(min(max(_PERIOD_S, _REST * worked_s), _LONGEST_REST_S)):
+            while not self._over.wait(max(_PERIOD_S, _REST * worked_s)):
                 began_s = time.thread_time()
                 if self.looks % _LOOKS_AT_ONE_LIST == 0:
                     networks = _networks()
