@@ -161,3 +161,14 @@ def test_what_cancels_is_held_to_what_its_inputs_roundings_move_it_by() -> None:
     assert not held(1e-7, 2.0**-24, moved)
     # In 16 bits sums are wider than what they give: nothing is forgiven that the CPU does not need.
     assert not held(1.5e-5, 2.0**-9, 1e3 * moved)
+
+
+def test_one_number_may_be_off_by_another_order_of_a_long_sum_where_digits_are_known_to_get_lost() -> None:
+    want = torch.tensor([280.0], dtype=torch.float64)
+    lucky = want.float()  # the host's error has vanished
+    off = want * (1 + 4.5 * ROUNDOFF)
+    assert not compare_by_ratio(off, want, lucky, roundoff=ROUNDOFF).agrees
+    assert compare_by_ratio(off, want, lucky, roundoff=ROUNDOFF, leniency=4.0).agrees
+    assert not compare_by_ratio(want * (1 + 17 * ROUNDOFF), want, lucky, roundoff=ROUNDOFF, leniency=1024.0).agrees
+    many, other = reference(), reference().float()
+    assert not compare_by_ratio(many * (1 + 8 * ROUNDOFF), many, other, roundoff=ROUNDOFF, leniency=4.0).agrees
