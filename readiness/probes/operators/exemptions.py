@@ -60,7 +60,8 @@ def tables() -> Iterator[str]:
         cells = (
             _listed(defect.operators), ", ".join(sorted(defect.dtypes)) if defect.dtypes else "all",
             ", ".join(filter(None, (*_circumstances(defect), defect.phase))),
-            defect.what + (", on every device" if defect.everywhere else ""), defect.report or "none found", defect.builds,
+            defect.what + (", on every device" if defect.everywhere else ""), defect.report or "none found",
+            defect.builds + (f"; mended by {defect.mended}" if defect.mended else ""),
         )  # fmt: skip
         yield f"| {' | '.join(cells)} |"
 

@@ -34,7 +34,8 @@ class KnownDefect:
     """Known defect of PyTorch: operators, circumstance, and report.
 
     One of `where` starts the words for the circumstance ("" is a plain call, None any); `phase` is None for all. `builds`
-    are the versions of torch on which it was seen. `outcome` is MISSING for what the database claims and PyTorch refuses.
+    are the versions of torch on which it was seen; from `mended` on it is excused no more. `outcome` is MISSING for what the
+    database claims and PyTorch refuses.
     """
 
     operators: frozenset[str]
@@ -46,10 +47,13 @@ class KnownDefect:
     dtypes: frozenset[str] | None = None
     everywhere: bool = False
     outcome: Outcome = Outcome.WRONG
+    mended: str = ""
 
     def covers(self, entry: Entry, dtype: torch.dtype, where: str, phase: Phase | None = None) -> bool:
         """True if this defect applies to such a call, of any phase if none is given."""
         if not entry.within(self.operators) or (self.dtypes is not None and name_of(dtype) not in self.dtypes):
+            return False
+        if self.mended and torch.__version__ >= self.mended:
             return False
         if phase is not None and self.phase is not None and phase is not self.phase:
             return False
@@ -194,11 +198,12 @@ KNOWN = (
     KnownDefect(
         frozenset({"nn.functional.hardswish"}), "the gradient at 3 and -3 is another in whole vectors than in the rest",
         _PYTORCH + "136345", "2.6.0", where=(equal_values(3.0), equal_values(-3.0), AT_VALUES), phase=Phase.BACKWARD,
+        mended="2.8.0",
     ),
     KnownDefect(
         frozenset({"nn.functional.celu", "nn.functional.elu", "nn.functional.selu"}),
         "lose the digits of small negative numbers, as an exponential less one",
-        "https://github.com/pytorch/pytorch/pull/149673", "2.6.0", where=(AT_VALUES,),
+        "https://github.com/pytorch/pytorch/pull/149673", "2.6.0", where=(AT_VALUES,), mended="2.8.0",
     ),
     KnownDefect(
         frozenset({"nn.functional.ctc_loss"}),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from readiness.probes.operators import exemptions, known_defects, op_semantics, opinfo
 from readiness.probes.operators.outcomes import FailedError, Outcome, Phase
@@ -69,7 +71,9 @@ def test_a_refusal_that_is_known_excuses_no_wrong_result() -> None:
     assert known_defects.excusing(accelerator, wrong, torch.bfloat16, refused) is None
 
 
-def test_what_older_builds_get_wrong_is_known() -> None:
+@pytest.mark.parametrize("build", ["2.6.0", "2.7.1+cpu"])
+def test_what_older_builds_get_wrong_is_known(build: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion(build))
     accelerator = cpu(1)
     by_name = {entry.name: entry for entry in ENTRIES}
 
@@ -83,3 +87,12 @@ def test_what_older_builds_get_wrong_is_known() -> None:
     assert found("nn.functional.hardswish", failure("on 1.5 in every place")) == "None"
     assert found("nn.functional.selu", failure("", Phase.FORWARD)) == "None"
     assert found("nn.functional.ctc_loss", failure("")) == "None"
+
+
+@pytest.mark.parametrize("build", ["2.8.0", "2.10.0", "2.13.0+cpu"])
+def test_what_has_been_mended_is_excused_no_more(build: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion(build))
+    by_name = {entry.name: entry for entry in ENTRIES}
+    for name, phase in (("nn.functional.hardswish", Phase.BACKWARD), ("nn.functional.selu", Phase.FORWARD)):
+        wrong = failure("at knees and extremes", phase)
+        assert known_defects.excusing(cpu(1), by_name[name], torch.float32, wrong) is None
