@@ -41,23 +41,24 @@ FULLY_SHARDED_MODES = ("fsdp", "hsdp", "fsdp+tensor", "fsdp+expert")
 class Stack(ABC):
     """The software that drives one make of accelerator. One subclass per file of this package.
 
-    name                its own name: `cuda` and `rocm` are two stacks although both call their devices `cuda:N`
-    kind                the device type in torch and in ids
-    plugin              the module that must be imported before torch knows the device, None where torch knows it
-    collective_backend  what `torch.distributed.init_process_group` is given; None where the stack has none
-    forks               a process that has imported torch, but touched no device, may fork workers for it
-    connects_s          how much longer calls between its devices may take: in the first of a kind libraries look for ways
-    rest_s              for how long its devices cannot be used together again after a process that did was killed
-    root                where the files of the kernel begin; tests bring their own
-    driverless          its devices are the host's memory: whatever is imported before a fork, they survive it
-    needs_torch         whether its devices can be listed with torch only
-    makers              whose management tools and libraries may speak of its devices
-    nodes               globs below /dev that its driver makes
-    hiding              variables of the environment that choose which devices a process sees
-    beyond              operators of PyTorch's database that say nothing about a device of this stack, and why
-    beyond_reductions   reductions of a dtype, as `prod bfloat16`, that its collective library lacks, and how one knows; its
-                        own word may come too late, and end the rank
-    beyond_modes        the same for ways to train on several chips (`multichip.parallelism`)
+    name                    its own name: `cuda` and `rocm` are two stacks although both call their devices `cuda:N`
+    kind                    the device type in torch and in ids
+    plugin                  the module that must be imported before torch knows the device, None where torch knows it
+    collective_backend      what `torch.distributed.init_process_group` is given; None where the stack has none
+    fork_safe               whether a process that has imported torch, but touched no device, may fork workers for it
+    asynchronous            whether calls may return before the device has done its work
+    connect_timeout_s       how much longer a first call of a kind between its devices may take: libraries look for ways
+    cooldown_s              for how long its devices cannot be used together again after a process that did was killed
+    root                    where the files of the kernel begin; tests bring their own
+    host_backed             whether its devices are the host's memory: whatever is imported before a fork, they survive it
+    needs_torch             whether its devices can be listed with torch only
+    makers                  whose management tools and libraries may speak of its devices
+    nodes                   globs below /dev that its driver makes
+    hiding                  variables of the environment that choose which devices a process sees
+    unsupported_ops         operators of PyTorch's database that say nothing about a device of this stack, and why
+    unsupported_reductions  reductions of a dtype, as `prod bfloat16`, that its collective library lacks, and how one knows;
+                            its own word may come too late, and end the rank
+    unsupported_modes       the same for ways to train on several chips (`multichip.parallelism`)
     """
 
     name: str
