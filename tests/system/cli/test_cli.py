@@ -316,7 +316,7 @@ def test_a_variable_of_completion_ends_no_command(tmp_path: Path, value: str) ->
 
 @pytest.mark.parametrize("words", [{}, {"COMP_WORDS": "readiness run", "COMP_CWORD": "x"}, {"COMP_WORDS": "readiness run '", "COMP_CWORD": "2"}])
 def test_a_completion_that_cannot_be_is_no_verdict(tmp_path: Path, words: dict[str, str]) -> None:
-    result = readiness(state=tmp_path, fresh=None, _READINESS_COMPLETE="complete_bash", **words)
+    result = readiness(state=tmp_path, _READINESS_COMPLETE="complete_bash", **words)
     assert result.returncode in (Exit.USAGE, Exit.READY), result
     assert "Traceback" not in result.stderr
     assert readiness(state=tmp_path, _READINESS_COMPLETE="bogus").returncode == Exit.USAGE

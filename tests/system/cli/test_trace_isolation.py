@@ -81,7 +81,7 @@ def trace(folder: Path, *arguments: str, **environment: str) -> subprocess.Compl
     """The command as a user calls it, in a folder with these models in it; what hears a model has torch, and no more."""
     (folder / "models.py").write_text(MODELS)
     with contextlib.chdir(folder):
-        return readiness("trace", *arguments, "--length", "8", state=folder, fresh=None, HOME=str(folder), **environment)
+        return readiness("trace", *arguments, "--length", "8", state=folder, HOME=str(folder), **environment)
 
 
 def written(folder: Path) -> list[str]:
