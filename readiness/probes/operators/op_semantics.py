@@ -90,7 +90,10 @@ KEEPS_STRIDES = frozenset({
 
 #: Subtract from its argument nearly the same, or what is nearly the largest: what is left may be small, and does not move
 #: with a rounding of the argument.
-SHRINKS = frozenset({"nn.functional.cross_entropy", "nn.functional.linear_cross_entropy", "nn.functional.tanhshrink"})
+SHRINKS = frozenset({
+    "nn.functional.binary_cross_entropy_with_logits", "nn.functional.cross_entropy", "nn.functional.linear_cross_entropy",
+    "nn.functional.tanhshrink",
+})  # fmt: skip
 
 #: Make their tail of one plus what is nearly -1, on every device: each element is held to the size of its argument.
 LOSES_TAILS = frozenset({"nn.functional.gelu"})
