@@ -236,10 +236,7 @@ def _pace(
     if not known and (one.decode.busy or through.decode.busy):
         yield Row({**here, "compiled": "not known: other work keeps the host busy", "waited": through.decode.waited})
         return
-    for name, timed in (("first_token_ms", through.prefill), ("between_tokens_ms", through.decode)):
-        for quantile, share in (("p50", 0.5), ("p99", 0.99)):
-            value = 1e3 * timed.quantile(share)
-            yield Measurement(f"compiled_{name}", value, {**here, "quantile": quantile}, samples=len(timed.seconds))
+    yield from steps.latencies(through.prefill, through.decode, here, prefix="compiled_")
     median, samples = through.decode.median, len(through.decode.seconds)
     yield Measurement("compiled_tokens_per_s", one.batch / median, {**here, "phase": "decode"}, samples=samples)
     yield Measurement("compiled_speedup", one.decode.median / median, here, samples=samples)

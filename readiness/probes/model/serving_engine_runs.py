@@ -85,10 +85,7 @@ def _of_batch(served: Served, batch: int, how: Mapping[str, Any]) -> Iterator[Yi
     # Of two requests one alone has its first token timed: what is left over of the other is its further tokens.
     between = Timing(tuple(max((one["all_s"] - one["first_s"]) / further, 1e-9) for one in rounds))
     here = {"batch": str(batch)}
-    for name, timing in (("first_token_ms", first), ("between_tokens_ms", between)):
-        for quantile, share in (("p50", 0.5), ("p99", 0.99)):
-            value = 1e3 * timing.quantile(share)
-            yield Measurement(name, value, {**here, "quantile": quantile}, samples=len(rounds))
+    yield from steps.latencies(first, between, here)
     for phase, count, timing in (("prefill", batch * how["length"], first), ("decode", batch, between)):
         yield Measurement("tokens_per_s", count / timing.median, {**here, "phase": phase}, samples=len(rounds))
 

@@ -266,16 +266,21 @@ def largest_measurements(
     yield from served_measurements(one, known=True, label="largest")
 
 
+def latencies(prefill: Timing, decode: Timing, labels: Mapping[str, str], *, prefix: str = "") -> Iterator[Measurement]:
+    """Yield median and 99th percentile of the time to the first token and between tokens; `prefix` starts their names."""
+    for name, timed in (("first_token_ms", prefill), ("between_tokens_ms", decode)):
+        for quantile, share in (("p50", 0.5), ("p99", 0.99)):
+            value = 1e3 * timed.quantile(share)
+            yield Measurement(prefix + name, value, {**labels, "quantile": quantile}, samples=len(timed.seconds))
+
+
 def served_measurements(served: Served, *, known: bool, label: str | None = None) -> Iterator[Yield]:
     """Yield times and rates of a batch; a row instead if a busy host makes them unknown."""
     here = {"batch": label or str(served.batch)}
     if not known:
         yield Row({**here, "pace": "not known: other work keeps the host busy"})
         return
-    for name, timed in (("first_token_ms", served.prefill), ("between_tokens_ms", served.decode)):
-        for quantile, share in (("p50", 0.5), ("p99", 0.99)):
-            value = 1e3 * timed.quantile(share)
-            yield Measurement(name, value, {**here, "quantile": quantile}, samples=len(timed.seconds))
+    yield from latencies(served.prefill, served.decode, here)
     phases = (("prefill", served.batch * served.prompt, served.prefill), ("decode", served.batch, served.decode))
     for phase, count, timed in phases:
         yield Measurement("tokens_per_s", count / timed.median, {**here, "phase": phase}, samples=len(timed.seconds))
