@@ -29,8 +29,8 @@ from readiness.datamodel import (
 )
 from readiness.errors import BadFileError
 from readiness.judging import profile_demands
-from readiness.judging.early_findings import contradiction, differing_judgements, shown
 from readiness.judging.failure_reason import is_reason
+from readiness.judging.legacy_consistency import contradiction, differing_judgements, shown
 from readiness.judging.rejudge import Rejudging
 from readiness.judging.verdict import decide
 

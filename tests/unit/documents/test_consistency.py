@@ -18,7 +18,7 @@ from readiness.__main__ import main
 from readiness.datamodel import Basis, Decision, Evidence, Finding, Level, Limit, Measurement, Operator, Outcome, Status, Use
 from readiness.documents import assessment, consistency
 from readiness.errors import BadFileError, Exit
-from readiness.judging import early_findings, profile_demands
+from readiness.judging import legacy_consistency, profile_demands
 from readiness.judging.rejudge import rejudge
 from readiness.profile import loader as profiles
 from readiness.profile import shipped
@@ -351,7 +351,7 @@ def unfounded(limit: str, value: float | bool, outcome: Outcome, earned: float =
     """What is said of a finding whose evidence has its value."""
     made = Finding("a", Use.TRAINING, Level.MUST, outcome, limit, 1.0, "c.d", "m", value=value, earned=earned)
     evidence = Evidence("c.d", Status.MEASURED, measurements=(Measurement("m", value),))
-    return early_findings.contradiction(made, {"c.d": evidence})
+    return legacy_consistency.contradiction(made, {"c.d": evidence})
 
 
 LIMITS = [
