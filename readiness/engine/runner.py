@@ -38,7 +38,7 @@ CLOSING_S = 3.0
 #: What torch imports by itself at the first optimizer, deterministic algorithm or meta tensor: a second of each worker's.
 _SOON_IMPORTED = ("torch._dynamo",)
 #: What each worker with a simulated chip would do anew. Workers on other devices must not have such a device beside theirs.
-_SIMULATED_KERNELS = ("readiness.simulator.registered",)
+_SIMULATED_KERNELS = ("readiness.simulator.kernel_preload",)
 #: How far apart signals to several processes of one run may come.
 _SIGNALS_SPREAD_S = 1.0
 

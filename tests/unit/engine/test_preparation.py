@@ -23,4 +23,4 @@ def test_kernels_of_simulated_chips_are_there_before_workers_of_such_chips_alone
     pool = Pool()
     runner.prepare(cast(Any, pool), simulated=simulated)
     assert "torch._dynamo" in pool.modules
-    assert ("readiness.simulator.registered" in pool.modules) is simulated
+    assert ("readiness.simulator.kernel_preload" in pool.modules) is simulated
