@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from readiness.errors import Exit, InternalError, ReadinessError, UsageError
-from readiness.host.garbage import without_collection
+from readiness.host.gc_pause import without_collection
 from readiness.rendering.log_commands import Breaker
 
 #: By this variable a shell asks how a word goes on.

@@ -28,7 +28,7 @@ from readiness.distributed.signed_objects import sign_objects
 from readiness.distributed.status_board import StatusBoard
 from readiness.distributed.types import Json, RankContext, RankFunction
 from readiness.host import disk
-from readiness.host.garbage import without_collection
+from readiness.host.gc_pause import without_collection
 from readiness.host.process_control import die_with_parent
 
 #: Seconds between two heartbeats of a rank.

@@ -35,7 +35,7 @@ from readiness.documents.findings_json import (
 )
 from readiness.documents.strict_json import Json, number_from_json, number_to_json, plain
 from readiness.errors import BadFileError
-from readiness.host.garbage import without_collection
+from readiness.host.gc_pause import without_collection
 from readiness.judging import profile_demands
 from readiness.judging.diagnosis import diagnose
 from readiness.judging.maturity import assess

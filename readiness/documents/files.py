@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from readiness.errors import BadFileError, UsageError
-from readiness.host.garbage import without_collection
+from readiness.host.gc_pause import without_collection
 
 
 def read_bytes(file: Path, *, largest_bytes: int, own: bool = False) -> bytes:

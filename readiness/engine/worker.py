@@ -33,7 +33,7 @@ from readiness.documents import assessment
 from readiness.documents.strict_json import plain
 from readiness.errors import Exit, ReadinessError
 from readiness.host import disk, runqueue_wait, temp_dirs
-from readiness.host.garbage import without_collection
+from readiness.host.gc_pause import without_collection
 from readiness.isolation import worker_log
 from readiness.isolation.evidence_pipe import MOST_MEASUREMENTS, MOST_ROWS, PipeLostError, Sender
 from readiness.judging import measurement_values

@@ -30,7 +30,7 @@ import psutil
 
 from readiness.errors import Exit
 from readiness.host import temp_dirs
-from readiness.host.garbage import without_collection
+from readiness.host.gc_pause import without_collection
 from readiness.host.process_control import bootstrap, die_with_parent, take_in_orphans
 
 #: What a worker does; by its name, since nothing here may import what stands above it.

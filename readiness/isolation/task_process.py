@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from readiness.host.garbage import without_collection
+from readiness.host.gc_pause import without_collection
 from readiness.host.process_control import bootstrap, die_with_parent
 
 #: What a child that closed its end may take to end by itself: how it does is the finding.

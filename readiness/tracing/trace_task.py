@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness.errors import UsageError
-from readiness.host.garbage import without_collection
+from readiness.host.gc_pause import without_collection
 from readiness.tracing import model_config
 from readiness.tracing.offline import go_offline
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 
-from readiness.host.garbage import without_collection
+from readiness.host.gc_pause import without_collection
 
 with without_collection():
     import torch

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from readiness.host.garbage import without_collection
+from readiness.host.gc_pause import without_collection
 from readiness.probes.operators import extra_ops
 from readiness.probes.operators.op_entry import Entry
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 
-from readiness.host.garbage import without_collection
+from readiness.host.gc_pause import without_collection
 
 
 def test_it_is_off_within_and_on_again_whatever_happens() -> None:
