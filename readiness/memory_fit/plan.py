@@ -9,7 +9,7 @@ from typing import Any
 
 from readiness.datamodel import Use
 from readiness.errors import UsageError, did_you_mean
-from readiness.memory_fit import architecture, search, traced
+from readiness.memory_fit import architecture, search, traced_activations
 from readiness.memory_fit.estimate import Estimate, Model, Serving, Training
 from readiness.memory_fit.layout import BYTES, TRAINING_DTYPES, Chosen, Optimizer, Sharding
 from readiness.tracing import workload_schema
@@ -92,7 +92,7 @@ def model_of(workload: workload_schema.Workload) -> Model:
             remedy="trace the model again: `readiness trace`",
         )  # fmt: skip
     found = architecture.read(workload.model)
-    kept = traced.kept_bytes(workload) if found is None else 0.0
+    kept = traced_activations.kept_bytes(workload) if found is None else 0.0
     return Model(workload.name, parameters, found, kept, workload.batch, workload.length)
 
 
