@@ -14,7 +14,7 @@ from readiness.documents import assessment as documents
 from readiness.documents import files, schema
 from readiness.documents.strict_json import Json
 from readiness.errors import BadFileError, UsageError
-from readiness.pack import bom, container, in_toto, page, system
+from readiness.pack import bom, container, in_toto, mlperf_system, page
 from readiness.pack.contents import (
     BOM,
     COMPARISON,
@@ -164,7 +164,7 @@ def _systems(paths: Sequence[Path], subjects: Sequence[Subject]) -> Json:
             f"{len(paths)} descriptions of {len(subjects)} assessments", place="--system",
             remedy="give one for each assessment, in their order",
         )
-    return {subject.path: system.read(file) for subject, file in zip(subjects, paths, strict=False)}
+    return {subject.path: mlperf_system.read(file) for subject, file in zip(subjects, paths, strict=False)}
 
 
 def _prose(profile: Profile) -> dict[str, Json]:
@@ -186,7 +186,7 @@ def derived(core: Core) -> dict[str, bytes]:
         **{subject.report_path: formats.render("html", subject.assessment).encode() for subject in core.subjects},
         BOM: dumped(bom.bom(core)),
         SYSTEM: dumped({
-            subject.path: system.described(subject.assessment, core.pack["system"].get(subject.path, {}))
+            subject.path: mlperf_system.described(subject.assessment, core.pack["system"].get(subject.path, {}))
             for subject in core.subjects
         }),
         WAIVERS: dumped({"waive": _waivers(core)}),

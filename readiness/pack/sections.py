@@ -19,7 +19,7 @@ from readiness.datamodel import (
     Verdict,
 )
 from readiness.missing_evidence import Cause, SkipCause
-from readiness.pack import evidence_matrix, system
+from readiness.pack import evidence_matrix, mlperf_system
 from readiness.pack.contents import Core, Subject, sha256
 from readiness.pack.evidence_matrix import MatrixRow
 from readiness.pack.glossary import WORDS
@@ -86,7 +86,7 @@ def _part(core: Core, subject: Subject) -> dict[str, Any]:
         "cards": list(_cards(subject)),
         "scores": list(_scores(assessment)),
         "maturity": list(rendering.maturity_texts(assessment)),
-        "system": system.described(assessment, core.pack["system"].get(subject.path, {})),
+        "system": mlperf_system.described(assessment, core.pack["system"].get(subject.path, {})),
         "devices": [_device(item) for item in assessment.accelerators],
         "rows": rows,
         "blockers": list(_points(assessment, Kind.BLOCKER)),

@@ -18,7 +18,7 @@ from readiness.documents import assessment as documents
 from readiness.documents import schema
 from readiness.errors import BadFileError, UsageError
 from readiness.judging import maturity
-from readiness.pack import build, in_toto, system, verify
+from readiness.pack import build, in_toto, mlperf_system, verify
 from readiness.pack.contents import BOM, COMPARISON, MANIFEST, PACK, PAGE, STATEMENT, SYSTEM, TEST_RESULT, WAIVERS, WORKBOOK
 from readiness.pack.in_toto import Result
 from readiness.pack.page import TITLES
@@ -240,8 +240,8 @@ def test_an_assessment_that_contradicts_itself_gets_no_pack(tmp_path: Path) -> N
 def test_the_fields_of_mlperf_have_their_sources(tmp_path: Path) -> None:
     (tmp_path / "system.json").write_text('{"submitter": "Acme", "cooling": "liquid", "host_network_card_count": 4}')
     found = json.loads(packs.contents(tmp_path, systems=[tmp_path / "system.json"])[SYSTEM])["assessments/a.json"]
-    assert found.keys() == set(system.FIELDS)
-    assert (len(system.FIELDS), len(system.MEANINGFUL)) == (35, 26)
+    assert found.keys() == set(mlperf_system.FIELDS)
+    assert (len(mlperf_system.FIELDS), len(mlperf_system.MEANINGFUL)) == (35, 26)
     assert found["cooling"] == {"value": "liquid", "from": "stated"}
     assert found["accelerator_model_name"] == {"value": "Acme A1", "from": "measured"}
     assert found["division"] == {"value": "", "from": "not stated"}
@@ -252,9 +252,9 @@ def test_no_answer_is_refused_where_one_is_needed(tmp_path: Path, answer: str) -
     file = tmp_path / "system.json"
     file.write_text(json.dumps({"cooling": answer}))
     with pytest.raises(BadFileError, match="cooling"):
-        system.read(file)
+        mlperf_system.read(file)
     file.write_text(json.dumps({"hw_notes": answer}))
-    assert system.read(file) == {"hw_notes": answer.strip()}
+    assert mlperf_system.read(file) == {"hw_notes": answer.strip()}
 
 
 def test_a_field_that_mlperf_does_not_have_is_refused_with_the_one_that_was_meant(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_field_that_mlperf_does_not_have_is_refused_with_the_one_that_was_mean
     for text, match in (('{"coolin": "air"}', "did you mean cooling"), ("[]", "no JSON object"), ('{"cooling": {}}', "no text")):
         file.write_text(text)
         with pytest.raises(BadFileError, match=match):
-            system.read(file)
+            mlperf_system.read(file)
     file.write_text("{}")
     with pytest.raises(UsageError, match="2 descriptions of 1"):
         packs.core(tmp_path, systems=[file, file])
