@@ -239,7 +239,7 @@ class Basis:
 
     `demands` is the profile's canonical form; `settings` are those that its checks were to be told, their own defaults among
     them; `lasting` names by check the setting that says for how long it works; `files` are the profile's. `places` say for
-    people where each requirement is declared (`file:line`, see `readiness.profile.places`); nothing is judged by them.
+    people where each requirement is declared (`file:line`, by `profile.requirement_places`); nothing is judged by them.
     """
 
     demands: Mapping[str, Any]

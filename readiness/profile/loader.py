@@ -24,7 +24,7 @@ from readiness.judging.profile_demands import BESIDE, canonical, digest_of
 from readiness.profile import group_expansion
 from readiness.profile.default_prose import with_defaults
 from readiness.profile.inheritance import LIMIT_KEYS, ResolvedProfile, merge_parents, overlay
-from readiness.profile.places import places_of
+from readiness.profile.requirement_places import places_of
 from readiness.profile.settings import refuse_impossible
 from readiness.profile.shipped import names
 
