@@ -84,7 +84,7 @@ def known_directions() -> Directions:
     Those of others say so in a baseline alone.
     """
     from readiness import check_registry
-    from readiness.comparison.measures import directions
+    from readiness.comparison.comparable_values import directions
 
     return directions(check_registry.shipped())
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from readiness.comparison.measures import FEWEST_RUNS, Spread, settings_of
+from readiness.comparison.comparable_values import FEWEST_RUNS, Spread, settings_of
 from readiness.comparison.reference import Directions, Expected, Figure, Reference, Subject, of_runs
 from readiness.datamodel import Assessment, Better, Level, Outcome, Use
 from readiness.documents import files, schema

@@ -7,7 +7,7 @@ from typing import Any
 
 from readiness import rendering
 from readiness.comparison.changes import UNKNOWN, Change, Difference, Entry, by_change
-from readiness.comparison.measures import FEWEST_RUNS
+from readiness.comparison.comparable_values import FEWEST_RUNS
 from readiness.errors import Exit
 from readiness.rendering import Paint, escape_markdown, wrap
 from readiness.rendering.text_budget import ready_parts

@@ -1,6 +1,6 @@
 """Differences between a run and a reference: what is worse, better, new, gone, or unclear. Pure.
 
-Requirements are compared by their outcomes, values by whole runs' spread (`readiness.comparison.measures`). A value of one
+Requirements are compared by their outcomes, values by whole runs' spread (`comparable_values`). A value of one
 run against one value of another cannot tell a slower chip from a busier host: such a difference is `unclear`, never `worse`.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from readiness import rendering
-from readiness.comparison.measures import FEWEST_RUNS, Key, Kind, figures, kind, number, settings_of, worse_by
+from readiness.comparison.comparable_values import FEWEST_RUNS, Key, Kind, figures, kind, number, settings_of, worse_by
 from readiness.comparison.reference import Directions, Expected, Figure, Reference, Subject, is_disturbed, is_of_speed
 from readiness.datamodel import (
     AcceleratorAssessment,

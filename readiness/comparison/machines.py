@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from readiness import rendering
-from readiness.comparison.measures import Key, Kind, figures, kind, number, settings_of
+from readiness.comparison.comparable_values import Key, Kind, figures, kind, number, settings_of
 from readiness.comparison.reference import Directions
 from readiness.datamodel import (
     AcceleratorAssessment,

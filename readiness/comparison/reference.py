@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from readiness.comparison.measures import Key, Spread, figures, kind, number, settings_of
+from readiness.comparison.comparable_values import Key, Spread, figures, kind, number, settings_of
 from readiness.datamodel import (
     AcceleratorAssessment,
     AcceleratorFacts,

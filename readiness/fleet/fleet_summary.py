@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import Any
 
-from readiness.comparison.measures import Kind, kind
+from readiness.comparison.comparable_values import Kind, kind
 from readiness.comparison.reference import Directions
 from readiness.datamodel import Decision, Level, Outcome, Use
 from readiness.errors import UsageError, did_you_mean

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from readiness.comparison.measures import Kind
+from readiness.comparison.comparable_values import Kind
 from readiness.datamodel import Better
 
 #: Healthy values that a report names as odd, on average, were all values normally distributed.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from readiness import __version__, check_registry
 from readiness.comparison import machine_page, machines
-from readiness.comparison.measures import directions
+from readiness.comparison.comparable_values import directions
 from readiness.datamodel import Profile
 from readiness.documents import assessment as documents
 from readiness.documents import files, schema

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from readiness import check_registry
-from readiness.comparison.measures import Kind, kind
+from readiness.comparison.comparable_values import Kind, kind
 from readiness.datamodel import Better
 
 PROFILE_SHA256 = "ab" * 32

@@ -17,7 +17,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from readiness.cli.compare import names
-from readiness.comparison import machine_page, machine_reports, machine_workbook, measures
+from readiness.comparison import comparable_values, machine_page, machine_reports, machine_workbook
 from readiness.comparison.machines import Comparison, compare, ranked
 from readiness.datamodel import Assessment, Better, Decision, Level, Measurement, Outcome, Use
 from readiness.documents import assessment as documents
@@ -26,7 +26,7 @@ from readiness.errors import UsageError
 from tests.support import build, checks
 from tests.support.pages import without_tools
 
-DIRECTIONS = {**measures.directions(checks()), ("parity.matmul", "speed"): Better.HIGHER}
+DIRECTIONS = {**comparable_values.directions(checks()), ("parity.matmul", "speed"): Better.HIGHER}
 
 
 def machine(*findings: Any, speed: float = 100.0, settings: dict[str, Any] | None = None, **changes: Any) -> Assessment:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from readiness.comparison import baseline, change_reports, measures, reference
+from readiness.comparison import baseline, change_reports, comparable_values, reference
 from readiness.comparison.changes import Change, Difference, compare
-from readiness.comparison.measures import Kind
+from readiness.comparison.comparable_values import Kind
 from readiness.datamodel import Assessment, Better, Evidence, HostLoad, Measurement, Profile, Status, Use, Waiver
 from readiness.documents import assessment as documents
 from readiness.documents import schema
@@ -26,7 +26,7 @@ from readiness.judging.judge import judge
 from readiness.profile import loader
 from tests.support import build, checks, saved
 
-DIRECTIONS = measures.directions(checks()) | {
+DIRECTIONS = comparable_values.directions(checks()) | {
     ("family.topic", "speed"): Better.HIGHER, ("family.topic", "error"): Better.LOWER, ("family.topic", "covered"): Better.HIGHER,
     ("family.topic", "wait"): Better.LOWER,
 }  # fmt: skip
@@ -301,7 +301,7 @@ def test_values_of_other_settings_are_not_compared(profile: Profile) -> None:
     ],
 )  # fmt: skip
 def test_kinds_of_values(name: str, unit: str, better: Better | None, expected: Kind) -> None:
-    assert measures.kind(name, unit, better) is expected
+    assert comparable_values.kind(name, unit, better) is expected
 
 
 # -------------------------------------------------------------------------------------------------------- the re-test rule

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from readiness import check_registry
-from readiness.comparison.measures import directions
+from readiness.comparison.comparable_values import directions
 from readiness.datamodel import Decision, Use
 from readiness.documents.assessment import dumps, to_json
 from readiness.errors import BadFileError, UsageError

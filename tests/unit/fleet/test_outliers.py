@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from readiness.comparison.measures import Kind
+from readiness.comparison.comparable_values import Kind
 from readiness.datamodel import Better
 from readiness.fleet.outliers import FEWEST_PEERS, deviations_allowed, odd
 
