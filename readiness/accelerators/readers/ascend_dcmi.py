@@ -8,9 +8,9 @@ from ctypes import byref, c_int, c_uint
 from pathlib import Path
 from typing import Any
 
-from readiness.accelerators.readers import dcmi, npu_smi
+from readiness.accelerators.readers import dcmi_bindings, npu_smi
 from readiness.accelerators.readers.contract import Reading, Report
-from readiness.accelerators.readers.dcmi import (
+from readiness.accelerators.readers.dcmi_bindings import (
     ChipInfo,
     DieId,
     EccInfo,
@@ -45,15 +45,15 @@ _VDIE = 1
 
 def find(root: Path) -> str | None:
     """Return the path of the library; None if it is not installed."""
-    return dcmi.find(root)
+    return dcmi_bindings.find(root)
 
 
 def glance(context: Context) -> list[Reading]:
     """Read all fields of every device, or of the requested ones. Raises SourceError."""
-    path = dcmi.find(context.root)
+    path = dcmi_bindings.find(context.root)
     if path is None:
-        raise SourceError(f"{dcmi.LIBRARY} is not installed")
-    return read(dcmi.load(path))
+        raise SourceError(f"{dcmi_bindings.LIBRARY} is not installed")
+    return read(dcmi_bindings.load(path))
 
 
 def read(library: Library) -> list[Reading]:

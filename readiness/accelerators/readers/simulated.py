@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from readiness.accelerators.readers import ascend_dcmi, dcmi, gather, npu_smi, sources
+from readiness.accelerators.readers import ascend_dcmi, dcmi_bindings, gather, npu_smi, sources
 from readiness.accelerators.readers.contract import Reading, Report, with_problems
 from readiness.accelerators.readers.simulated_dcmi import ChipState, SimulatedLibrary
 from readiness.accelerators.readers.tools import Context
@@ -119,4 +119,4 @@ def _state(chip: Chip, number: int, now: Now | None) -> ChipState:
 def glance(context: Context) -> list[Reading]:
     """Read the library of the machine that the settings describe. Raises SourceError."""
     chips = [ChipState.from_json(state) for state in json.loads(context.settings[_CHIPS])]
-    return ascend_dcmi.read(dcmi.initialised(SimulatedLibrary(chips)))
+    return ascend_dcmi.read(dcmi_bindings.initialised(SimulatedLibrary(chips)))

@@ -13,7 +13,7 @@ from ctypes import c_int, c_uint, c_void_p
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from readiness.accelerators.readers import dcmi
+from readiness.accelerators.readers import dcmi_bindings
 
 #: Where a function fails and nothing says how: not supported.
 _NOT_SUPPORTED, _INVALID_PARAMETER, _INVALID_DEVICE = -8255, -8001, -8007
@@ -77,7 +77,7 @@ class SimulatedLibrary:
         self._functions: dict[str, Any] = {}  # callbacks end with their objects
         for name, function in _FUNCTIONS.items():
             kind = ctypes.CFUNCTYPE(c_int, *function.arguments)
-            exported = f"dcmiv2_{dcmi.SECOND_NAMES.get(name, name)}"
+            exported = f"dcmiv2_{dcmi_bindings.SECOND_NAMES.get(name, name)}"
             self._functions[exported] = kind(self._callback(name, function))
 
     def __getattr__(self, name: str) -> Any:
@@ -147,7 +147,7 @@ def _codes(chip: ChipState, count: int, codes: int, most: int) -> None:
 
 
 def _chip_info(chip: ChipState, info: int) -> None:
-    found = dcmi.ChipInfo.from_address(info)
+    found = dcmi_bindings.ChipInfo.from_address(info)
     found.chip_type, found.chip_name, found.chip_ver = b"Ascend", chip.name.encode()[:31], b"V1"
 
 
@@ -156,20 +156,20 @@ def _pcie_info(chip: ChipState, info: int) -> int:  # noqa: ARG001
 
 
 def _label(chip: ChipState, label: int) -> None:
-    dcmi.Label.from_address(label).serial_number = chip.serial.encode()[:255]
+    dcmi_bindings.Label.from_address(label).serial_number = chip.serial.encode()[:255]
 
 
 def _ecc(chip: ChipState, kind: int, info: int) -> int:
     if kind != _HBM:
         return _NOT_SUPPORTED
-    found = dcmi.EccInfo.from_address(info)
+    found = dcmi_bindings.EccInfo.from_address(info)
     found.enable_flag = 1
     found.single_bit_error_cnt, found.double_bit_error_cnt = chip.corrected, chip.uncorrected
     return 0
 
 
 def _hbm(chip: ChipState, info: int) -> None:
-    found = dcmi.HbmInfo.from_address(info)
+    found = dcmi_bindings.HbmInfo.from_address(info)
     found.memory_size, found.memory_usage = chip.memory_total_bytes // _MIB, chip.memory_used_bytes // _MIB
     found.freq, found.temp = _CLOCKS_MHZ[6], int(chip.temperature_c)
 
@@ -182,9 +182,9 @@ def _frequency(chip: ChipState, kind: int, found: int) -> int:  # noqa: ARG001
 
 
 def _hccs(chip: ChipState, main: int, sub: int, buffer: int, size: int) -> int:  # noqa: ARG001
-    if c_uint.from_address(size).value < ctypes.sizeof(dcmi.HccsStatistics):
+    if c_uint.from_address(size).value < ctypes.sizeof(dcmi_bindings.HccsStatistics):
         return _INVALID_PARAMETER
-    found = dcmi.HccsStatistics.from_address(buffer)
+    found = dcmi_bindings.HccsStatistics.from_address(buffer)
     found.crc_err_cnt[0], found.retry_cnt[0] = chip.link_errors, chip.link_retries
     return 0
 

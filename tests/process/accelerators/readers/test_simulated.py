@@ -9,7 +9,7 @@ import pytest
 
 from readiness.accelerators import sim
 from readiness.accelerators.base import Accelerator
-from readiness.accelerators.readers import ascend_dcmi, dcmi, gather
+from readiness.accelerators.readers import ascend_dcmi, dcmi_bindings, gather
 from readiness.accelerators.readers.contract import Reading, State
 from readiness.accelerators.readers.simulated_dcmi import ChipState, SimulatedLibrary
 from readiness.accelerators.readers.tools import SourceError
@@ -23,7 +23,7 @@ from tests.support.simulator import inside
 
 def readings(*chips: ChipState) -> list[Reading]:
     """What the reader of Ascends says of these chips."""
-    return ascend_dcmi.read(dcmi.initialised(SimulatedLibrary(chips)))
+    return ascend_dcmi.read(dcmi_bindings.initialised(SimulatedLibrary(chips)))
 
 
 def with_fault(function: str, **fault: Any) -> Reading:
@@ -77,7 +77,7 @@ def test_a_function_that_fails_costs_its_field(function: str, field: str, answer
 def test_functions_that_a_defect_may_be_about_are_those_that_the_library_has() -> None:
     library = SimulatedLibrary([ChipState("tried")])
     for function in validation.LIBRARY_FUNCTIONS:
-        assert getattr(library, f"dcmiv2_{dcmi.SECOND_NAMES.get(function, function)}")
+        assert getattr(library, f"dcmiv2_{dcmi_bindings.SECOND_NAMES.get(function, function)}")
     assert set(validation.LIBRARY_FIGURES) < set(validation.LIBRARY_FUNCTIONS)
     fields = {"get_device_health": "health", "get_device_temperature": "temperatures_c", "get_device_power_info": "power_w",
               "get_device_frequency": "clocks_mhz", "get_device_utilization_rate": "utilisation_percent",
@@ -101,9 +101,9 @@ def test_a_figure_that_cannot_be_is_unreadable(function: str, figure: int, field
 
 def test_a_library_without_a_device_and_one_that_names_another() -> None:
     with pytest.raises(SourceError, match="lists no device"):
-        dcmi.initialised(SimulatedLibrary([]))
-    library = dcmi.initialised(SimulatedLibrary([ChipState("tried")]))
-    with pytest.raises(dcmi.RefusedError, match="invalid device"):
+        dcmi_bindings.initialised(SimulatedLibrary([]))
+    library = dcmi_bindings.initialised(SimulatedLibrary([ChipState("tried")]))
+    with pytest.raises(dcmi_bindings.RefusedError, match="invalid device"):
         library.call("get_device_power_info", ctypes.c_int(1), ctypes.byref(ctypes.c_int()))
 
 
