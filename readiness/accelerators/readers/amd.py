@@ -16,7 +16,7 @@ from readiness.accelerators import interconnect, sysfs
 from readiness.accelerators.readers import tool_output
 from readiness.accelerators.readers.contract import Reading, Report, number, pci_address, whole
 from readiness.accelerators.readers.tool_output import first
-from readiness.accelerators.readers.tools import Context, NotMineError, SourceError
+from readiness.accelerators.readers.tool_runner import Context, NotMineError, SourceError
 
 VENDOR = "AMD"
 _MIB = 2**20

@@ -22,7 +22,7 @@ from readiness.accelerators.readers.dcmi_bindings import (
     ProcessMemory,
     RefusedError,
 )
-from readiness.accelerators.readers.tools import Context, SourceError
+from readiness.accelerators.readers.tool_runner import Context, SourceError
 
 SOURCE, VENDOR = "libdcmi", "Huawei"
 _MIB = 2**20

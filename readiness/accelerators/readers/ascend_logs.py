@@ -10,7 +10,7 @@ from pathlib import Path
 
 from readiness.accelerators.readers import kernel_log
 from readiness.accelerators.readers.contract import Reading
-from readiness.accelerators.readers.tools import Context, SourceError
+from readiness.accelerators.readers.tool_runner import Context, SourceError
 
 SOURCE = "Ascend logs"
 _FOLDERS = ("usr/slog", "var/log/npu/slog")

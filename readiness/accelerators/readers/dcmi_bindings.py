@@ -13,7 +13,7 @@ from ctypes import byref, c_char, c_int, c_uint, c_ulong, c_ulonglong
 from pathlib import Path
 from typing import Any
 
-from readiness.accelerators.readers.tools import SourceError
+from readiness.accelerators.readers.tool_runner import SourceError
 
 LIBRARY = "libdcmi.so"
 _FOLDERS = ("usr/local/Ascend/driver/lib64/driver", "usr/local/Ascend/driver/lib64", "usr/local/dcmi")

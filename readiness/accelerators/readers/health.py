@@ -17,7 +17,7 @@ from readiness.accelerators.fault_counters import kind_of, lifelong
 from readiness.accelerators.readers import fault_codes
 from readiness.accelerators.readers.contract import Reading, State
 from readiness.accelerators.readers.fault_codes import Severity as Severity  # noqa: PLC0414 - checks import this module alone
-from readiness.accelerators.readers.tools import SourceError as SourceError  # noqa: PLC0414
+from readiness.accelerators.readers.tool_runner import SourceError as SourceError  # noqa: PLC0414
 from readiness.accelerators.run_timeline import RunTimeline
 from readiness.datamodel import Action
 

@@ -13,7 +13,7 @@ from typing import Any
 from readiness.accelerators import sysfs
 from readiness.accelerators.readers import tool_output
 from readiness.accelerators.readers.contract import Reading, Report, number, pci_address, whole
-from readiness.accelerators.readers.tools import Context, NotMineError, SourceError
+from readiness.accelerators.readers.tool_runner import Context, NotMineError, SourceError
 
 VENDOR = "Intel"
 _MIB = 2**20

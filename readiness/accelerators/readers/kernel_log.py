@@ -16,7 +16,7 @@ from readiness.accelerators import sysfs
 from readiness.accelerators.readers import fault_codes
 from readiness.accelerators.readers.contract import Reading, Report, pci_address
 from readiness.accelerators.readers.fault_codes import Fault, Severity
-from readiness.accelerators.readers.tools import Context, SourceError
+from readiness.accelerators.readers.tool_runner import Context, SourceError
 from readiness.datamodel import AcceleratorFacts, Action
 
 SOURCE = "kernel log"

@@ -16,7 +16,7 @@ from typing import Any
 
 from readiness.accelerators import sysfs
 from readiness.accelerators.readers.contract import Reading, Report, pci_address
-from readiness.accelerators.readers.tools import Context, SourceError
+from readiness.accelerators.readers.tool_runner import Context, SourceError
 
 #: What such libraries say of a question that is not for this device, in the words of their packages.
 _ABSENT = re.compile(r"not supported|not found|no data|code (3|6|21)\b", re.IGNORECASE)

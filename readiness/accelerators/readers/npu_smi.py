@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from readiness.accelerators.readers import fault_codes
 from readiness.accelerators.readers.contract import Reading, Report, number, pci_address, whole
-from readiness.accelerators.readers.tools import Context, SourceError
+from readiness.accelerators.readers.tool_runner import Context, SourceError
 
 SOURCE, VENDOR = "npu-smi", "Huawei"
 _MIB = 2**20

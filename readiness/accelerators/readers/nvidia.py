@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from readiness.accelerators import nvml
 from readiness.accelerators.readers.contract import Reading, Report, number, pci_address, whole
-from readiness.accelerators.readers.tools import Context, SourceError
+from readiness.accelerators.readers.tool_runner import Context, SourceError
 
 VENDOR = "NVIDIA"
 _MIB = 2**20

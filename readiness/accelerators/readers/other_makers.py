@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from readiness.accelerators.readers.contract import Reading, Report, number, pci_address, whole
-from readiness.accelerators.readers.tools import Context, NotMineError, SourceError
+from readiness.accelerators.readers.tool_runner import Context, NotMineError, SourceError
 
 _MIB = 2**20
 

@@ -24,7 +24,7 @@ from readiness.accelerators import vendor_id
 from readiness.accelerators.readers import npu_smi
 from readiness.accelerators.readers.contract import Reading, Report, pci_address, whole
 from readiness.accelerators.readers.fault_codes import Severity, xid
-from readiness.accelerators.readers.tools import MOST_OUTPUT_BYTES, Context, SourceError
+from readiness.accelerators.readers.tool_runner import MOST_OUTPUT_BYTES, Context, SourceError
 from readiness.errors import UsageError
 
 SOURCE = "exporter"

@@ -14,7 +14,7 @@ from typing import Any
 from readiness.accelerators.readers import ascend_dcmi, dcmi_bindings, gather, npu_smi, sources
 from readiness.accelerators.readers.contract import Reading, Report, with_problems
 from readiness.accelerators.readers.simulated_dcmi import ChipState, SimulatedLibrary
-from readiness.accelerators.readers.tools import Context
+from readiness.accelerators.readers.tool_runner import Context
 from readiness.simulator.machine_file import Chip
 
 SOURCE, VENDOR = "simulator", "simulated"

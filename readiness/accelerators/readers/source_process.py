@@ -9,7 +9,7 @@ from typing import Any
 
 from readiness.accelerators.readers import sources
 from readiness.accelerators.readers.contract import Reading
-from readiness.accelerators.readers.tools import Context, NotMineError, SourceError
+from readiness.accelerators.readers.tool_runner import Context, NotMineError, SourceError
 from readiness.isolation.task_process import TaskServer
 
 #: No host has more devices.

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from readiness.accelerators.readers import tools
+from readiness.accelerators.readers import tool_runner
 from readiness.accelerators.readers.contract import Reading
-from readiness.accelerators.readers.tools import Context
+from readiness.accelerators.readers.tool_runner import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Source:
     def is_here(self, root: Path = Path("/")) -> bool:
         """True if it is worth starting a process for it."""
         if self.tool is not None:
-            return tools.find(self.tool, root) is not None
+            return tool_runner.find(self.tool, root) is not None
         if self.variable is not None:
             return bool(os.environ.get(self.variable))
         if self.needs is not None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from readiness.accelerators.readers.tools import SourceError
+from readiness.accelerators.readers.tool_runner import SourceError
 
 _DEEPEST = 12
 #: So many places at which JSON may begin are tried; warnings before it are few.

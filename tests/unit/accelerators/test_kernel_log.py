@@ -12,7 +12,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.readers import kernel_log, npu_smi
 from readiness.accelerators.readers.contract import Report
 from readiness.accelerators.readers.health import judge
-from readiness.accelerators.readers.tools import SourceError
+from readiness.accelerators.readers.tool_runner import SourceError
 from readiness.accelerators.run_timeline import CheckSpan, RunTimeline
 from readiness.datamodel import AcceleratorFacts, Action, Evidence, Status
 from tests.support import run_check, value

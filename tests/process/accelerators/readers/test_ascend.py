@@ -10,7 +10,7 @@ import pytest
 
 from readiness.accelerators.readers import npu_smi
 from readiness.accelerators.readers.contract import Report, State
-from readiness.accelerators.readers.tools import SourceError
+from readiness.accelerators.readers.tool_runner import SourceError
 from tests.process.accelerators.readers.support import (
     actions,
     fake_dcmi,

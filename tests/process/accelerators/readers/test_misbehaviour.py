@@ -12,7 +12,7 @@ import pytest
 from readiness.accelerators.readers import amd, intel, npu_smi, nvidia, other_makers, prometheus
 from readiness.accelerators.readers.contract import Reading
 from readiness.accelerators.readers.sources import SOURCES
-from readiness.accelerators.readers.tools import SourceError
+from readiness.accelerators.readers.tool_runner import SourceError
 from tests.process.accelerators.readers.support import look, use, write_program
 from tests.unit.accelerators.samples import RECORDED, needs_recordings, recorded
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from readiness.accelerators.readers import amd, npu_smi, nvidia, other_makers, overview, tool_output, tools
+from readiness.accelerators.readers import amd, npu_smi, nvidia, other_makers, overview, tool_output, tool_runner
 from readiness.accelerators.readers.contract import Reading, State, number
 from readiness.accelerators.readers.sources import SOURCES
-from readiness.accelerators.readers.tools import SourceError
+from readiness.accelerators.readers.tool_runner import SourceError
 from tests.process.accelerators.readers.support import actions, fake_tool, look, use, write_program
 from tests.process.accelerators.readers.test_ascend import TABLE
 from tests.process.accelerators.readers.test_recordings import READ
@@ -114,9 +114,9 @@ def test_other_encodings_and_colours_are_read(output: bytes, tmp_path: Path, mon
 
 
 def test_control_sequences_are_no_text() -> None:
-    assert tools.decoded(b"\x1b[32mOK\x1b[0m \x1b]8;;http://a\x1b\\x\x1b]8;;\x1b\\\x1b[?25h") == "OK x"
-    assert tools.decoded(b"\xff\xfeO\x00K\x00") == "OK"
-    assert tools.decoded(b"\xffOK") == "\ufffdOK"
+    assert tool_runner.decoded(b"\x1b[32mOK\x1b[0m \x1b]8;;http://a\x1b\\x\x1b]8;;\x1b\\\x1b[?25h") == "OK x"
+    assert tool_runner.decoded(b"\xff\xfeO\x00K\x00") == "OK"
+    assert tool_runner.decoded(b"\xffOK") == "\ufffdOK"
 
 
 @pytest.mark.parametrize(

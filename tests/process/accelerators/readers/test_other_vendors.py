@@ -354,7 +354,7 @@ def test_nvml_reports_all_fields(monkeypatch: pytest.MonkeyPatch) -> None:
         nvmlDeviceGetFieldValues=lambda *_: [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=1))],
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "pynvml", fake)
-    from readiness.accelerators.readers.tools import Context
+    from readiness.accelerators.readers.tool_runner import Context
 
     (reading,) = nvidia.library(Context())
     assert reading.value("pci_address") == "0000:83:00.0"

@@ -17,7 +17,7 @@ import pytest
 from readiness.accelerators import ascend_install, sysfs
 from readiness.accelerators.readers import amd, intel, kernel_log, npu_smi, nvidia, other_makers
 from readiness.accelerators.readers.contract import Reading, Report
-from readiness.accelerators.readers.tools import SourceError
+from readiness.accelerators.readers.tool_runner import SourceError
 from tests.process.accelerators.readers.support import actions
 from tests.unit.accelerators.samples import RECORDED, needs_recordings, recorded
 

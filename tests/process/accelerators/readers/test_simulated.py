@@ -12,7 +12,7 @@ from readiness.accelerators.base import Accelerator
 from readiness.accelerators.readers import ascend_dcmi, dcmi_bindings, gather
 from readiness.accelerators.readers.contract import Reading, State
 from readiness.accelerators.readers.simulated_dcmi import ChipState, SimulatedLibrary
-from readiness.accelerators.readers.tools import SourceError
+from readiness.accelerators.readers.tool_runner import SourceError
 from readiness.simulator import machine_file, validation
 from readiness.simulator.faults import kinds
 from readiness.simulator.machine_file import Chip, Condition, Defect
