@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from readiness.cli import common, fleet_files
+from readiness.cli import fleet_files, options
 
 
 def baseline(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", parser=common.path, help="Assessments of whole runs.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", parser=options.path, help="Assessments of whole runs.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", parser=common.path, help="Where the baseline goes.")
+        Path, typer.Option("--output", "-o", metavar="FILE", parser=options.path, help="Where the baseline goes.")
     ],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages.")] = False,
 ) -> None:
@@ -34,13 +34,13 @@ def baseline(
     request = Request("json", output)
     rendering_formats.check_writable([request])
     runs = fleet_files.assessments(runs)
-    read = [(file, common.read_saved(file, quiet=quiet)) for file in runs]
+    read = [(file, options.read_saved(file, quiet=quiet)) for file in runs]
     document, notes = made_of(read, known_directions(), __version__)
     rendering_formats.deliver(request, dumps(document) + "\n")
     if not quiet:
         for note in notes:
-            common.put_message(f"readiness: {note}")
+            options.put_message(f"readiness: {note}")
         for model in document["models"]:
             name = model["model"] or model["vendor"] or "unknown model"
             size = f"{len(model['requirements'])} requirements, {len(model['measures'])} values"
-            common.put_message(f"readiness: {name}: {model['runs']} runs, {size}")
+            options.put_message(f"readiness: {name}: {model['runs']} runs, {size}")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from readiness.cli import common, completion, fleet_files
+from readiness.cli import completion, fleet_files, options
 from readiness.errors import UsageError
 
 _SUFFIXES = {"table": ".txt", "html": ".html", "markdown": ".md", "xlsx": ".xlsx", "json": ".json"}
@@ -18,7 +18,7 @@ _SUFFIXES = {"table": ".txt", "html": ".html", "markdown": ".md", "xlsx": ".xlsx
 def compare(
     saved: Annotated[
         list[Path],
-        typer.Argument(metavar="A B...", parser=common.path, help="Assessments of two machines or more, or a fleet."),
+        typer.Argument(metavar="A B...", parser=options.path, help="Assessments of two machines or more, or a fleet."),
     ],
     formats: Annotated[
         list[str] | None,
@@ -29,7 +29,7 @@ def compare(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="One line for each use, and no messages.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All different requirements, every value.")] = False,
-    no_color: common.NoColor = False,
+    no_color: options.NoColor = False,
 ) -> None:
     """Compare machines: which is ready for what, and why.
 
@@ -47,8 +47,8 @@ def compare(
     saved = fleet_files.assessments(saved)
     if len(saved) < 2:
         raise UsageError("one assessment is nothing to compare", place="compare", remedy="name two or more")
-    wanted = common.document_requests(formats, _SUFFIXES, "machines.xlsx")
-    read = [common.read_saved(file, quiet=quiet) for file in saved]
+    wanted = options.document_requests(formats, _SUFFIXES, "machines.xlsx")
+    read = [options.read_saved(file, quiet=quiet) for file in saved]
     comparison = machines.compare(list(zip(names(saved), read, strict=True)), known_directions())
     for request in wanted:
         to_terminal = request.file is None
@@ -65,7 +65,7 @@ def compare(
             text = "".join(f"{use}: {sentences[0]}\n" for use, sentences in comparison.answers.items() if sentences)
         else:
             text = machine_reports.table(
-                comparison, colour=to_terminal and common.colour_for(sys.stdout.isatty(), no_color), verbose=verbose,
+                comparison, colour=to_terminal and options.colour_for(sys.stdout.isatty(), no_color), verbose=verbose,
                 width=(columns(sys.stdout) if to_terminal else None) or rendering_formats.WIDEST,
             )  # fmt: skip
         rendering_formats.deliver(request, text)

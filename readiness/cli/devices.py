@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from readiness.cli import common
+from readiness.cli import options
 
 
 class Format(StrEnum):
@@ -20,8 +20,8 @@ class Format(StrEnum):
 
 def devices(
     format: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.TABLE,
-    exporter: common.Exporters = None,
-    remote_exporter: common.RemoteExporter = False,
+    exporter: options.Exporters = None,
+    remote_exporter: options.RemoteExporter = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show each field, or why it is unreadable.")] = False,
 ) -> None:
     """List the accelerators of this machine and their health. It also says which stacks are absent or broken, and why."""
@@ -34,7 +34,7 @@ def devices(
     from readiness.isolation.worker_pool import WorkerPool
     from readiness.rendering import clean
 
-    common.use_exporters(exporter, remote_exporter)
+    options.use_exporters(exporter, remote_exporter)
     with ThreadPoolExecutor(1) as beside:
         readings = beside.submit(gather)
         found = discovery.at_hand()
@@ -48,7 +48,7 @@ def devices(
         from readiness.documents.assessment import dumps, facts_to_json
         from readiness.host.identity import identity
 
-        common.put(
+        options.put(
             dumps(
                 {
                     "version": __version__,
@@ -72,35 +72,35 @@ def devices(
         for facts in found.accelerators
     ]
     headers = ("id", "vendor", "model", "memory GiB", "stack")
-    common.put(_table(rows, headers))
+    options.put(_table(rows, headers))
     if named:
-        common.put("\nhealth, as reported by the vendors' own libraries, tools and logs")
+        options.put("\nhealth, as reported by the vendors' own libraries, tools and logs")
         lines = [tuple(map(clean, overview.row(name, reading))) for name, reading in named]
-        common.put(_table(lines, overview.HEADERS))
+        options.put(_table(lines, overview.HEADERS))
         for name, reading in named:
             for fault in overview.faults(name, reading):
-                common.put(f"  {clean(fault)}")
+                options.put(f"  {clean(fault)}")
             if verbose:
-                common.put(f"\n{clean(name)}")
+                options.put(f"\n{clean(name)}")
                 fields = [tuple(map(clean, field)) for field in overview.details(reading)]
-                common.put(_table([(f"  {field}", value, source) for field, value, source in fields]))
+                options.put(_table([(f"  {field}", value, source) for field, value, source in fields]))
     for fault in overview.host_faults(gathered) if not named else ():
-        common.put(f"\n{clean(fault)}")
+        options.put(f"\n{clean(fault)}")
     # A user without access to the kernel's log need not know, if there is no device that it could be about.
     problems = {name: reason for name, reason in gathered.problems.items() if named or verbose or name != "kernel log"}
     for name, reason in problems.items():
-        common.put(f"\n{name} could not be read: {clean(reason)}")
+        options.put(f"\n{name} could not be read: {clean(reason)}")
     for name, reason in {**found.failures, **found.out_of_reach}.items():
-        common.put(f"\n{name} is present but cannot be used: {clean(reason)}")
+        options.put(f"\n{name} is present but cannot be used: {clean(reason)}")
     if found.absent:
-        common.put("\nabsent")
-        common.put(_table([(f"  {name}", clean(reason)) for name, reason in found.absent.items()]))
+        options.put("\nabsent")
+        options.put(_table([(f"  {name}", clean(reason)) for name, reason in found.absent.items()]))
 
 
 def _table(rows: Sequence[Sequence[str]], heading: Sequence[str] = ()) -> str:
     from tabulate import tabulate
 
-    most = common.widths(rows, heading)
+    most = options.widths(rows, heading)
     if not heading:
         return tabulate(rows, tablefmt="plain", maxcolwidths=most)
     return tabulate(rows, headers=heading, tablefmt="simple", disable_numparse=True, maxcolwidths=most)

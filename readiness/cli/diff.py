@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from readiness.cli import common, completion, fleet_files
+from readiness.cli import completion, fleet_files, options
 from readiness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ RetestOption = Annotated[
 
 def diff(
     old: Annotated[
-        Path, typer.Argument(metavar="OLD", parser=common.path, help="An earlier run, a baseline, or FLEET:HOST.")
+        Path, typer.Argument(metavar="OLD", parser=options.path, help="An earlier run, a baseline, or FLEET:HOST.")
     ],
     new: Annotated[
-        Path, typer.Argument(metavar="NEW", parser=common.path, help="The run to hold against it, or FLEET:HOST.")
+        Path, typer.Argument(metavar="NEW", parser=options.path, help="The run to hold against it, or FLEET:HOST.")
     ],
     tolerance: Annotated[
         str,
@@ -44,9 +44,9 @@ def diff(
             autocompletion=completion.difference_format,
         ),
     ] = None,
-    quiet: common.Quiet = False,
+    quiet: options.Quiet = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every change, one by one.")] = False,
-    no_color: common.NoColor = False,
+    no_color: options.NoColor = False,
 ) -> None:
     """Report what got worse or better between two runs.
 
@@ -61,7 +61,7 @@ def diff(
     directions = known_directions()
     old, new = fleet_files.assessment(old, "OLD"), fleet_files.assessment(new, "NEW")
     reference = read_reference(old, directions, quiet=quiet)
-    assessment = common.read_saved(new, quiet=quiet)
+    assessment = options.read_saved(new, quiet=quiet)
     difference = changes.compare(reference, assessment, directions, title=new.name, tolerance=allowed, retest=rule)
     report_difference(difference, wanted, quiet=quiet, verbose=verbose, no_color=no_color)
     raise typer.Exit(difference.exit_code)
@@ -99,7 +99,7 @@ def read_reference(file: Path, directions: Directions, *, quiet: bool) -> Refere
         from dataclasses import replace
 
         return replace(baseline.from_json(document, str(file)), title=f"the baseline {file.name}")
-    return reference.of_run(common.read_saved(file, quiet=quiet), directions, file.name)
+    return reference.of_run(options.read_saved(file, quiet=quiet), directions, file.name)
 
 
 _SUFFIXES = {"table": ".txt", "markdown": ".md", "json": ".json"}
@@ -131,7 +131,7 @@ def report_difference(
         wanted.append(Request("table"))
     for request in wanted:
         target = None if request.file is not None else stream
-        colour = target is not None and common.colour_for(target.isatty(), no_color)
+        colour = target is not None and options.colour_for(target.isatty(), no_color)
         width = (columns(stream) if target is not None else None) or rendering_formats.WIDEST
         if request.format == "json":
             text = dumps(change_reports.as_json(difference, __version__)) + "\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from readiness.cli import common, completion
+from readiness.cli import completion, options
 from readiness.cli.check_folders import add_checks
 from readiness.enums import Action, Level, Use
 from readiness.errors import ReadinessError, UsageError
@@ -38,7 +38,7 @@ def explain(
             autocompletion=completion.profile,
         ),
     ] = None,
-    checks: common.ChecksFolders = None,
+    checks: options.ChecksFolders = None,
 ) -> None:
     """Explain a check, a profile or a requirement. Of a requirement it also shows what the last run measured."""
     from readiness.engine import check_declarations
@@ -60,7 +60,7 @@ def explain(
             parts.append("\n".join(_measured(name, last or lacking, None if requirement is None else requirement[0])))
     if not parts:
         raise _unknown(name, profile, found)
-    common.put("\n\n".join(parts))
+    options.put("\n\n".join(parts))
 
 
 def _width() -> int:

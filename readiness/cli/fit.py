@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from readiness.cli import common, completion
+from readiness.cli import completion, options
 from readiness.enums import Use
 from readiness.errors import Exit, UsageError, did_you_mean
 
@@ -47,7 +47,7 @@ def fit(
     chips: Annotated[
         int | None, typer.Option("--chips", min=1, max=2**17, help="Chips. [default: as the profile plans, or 1]")
     ] = None,
-    uses: common.Uses = None,
+    uses: options.Uses = None,
     tensor: Annotated[int | None, typer.Option("--tensor", min=1, help="Chips that share each matrix.")] = None,
     pipeline: Annotated[int | None, typer.Option("--pipeline", min=1, help="Stages that layers are dealt to.")] = None,
     expert: Annotated[int | None, typer.Option("--expert", min=1, help="Chips that experts are dealt to.")] = None,
@@ -104,9 +104,9 @@ def fit(
     if format is Format.JSON:
         from readiness.documents.assessment import dumps
 
-        common.put(dumps(rendering.to_json(report)))
+        options.put(dumps(rendering.to_json(report)))
     else:
-        common.put(_fitted(rendering.text(report)))
+        options.put(_fitted(rendering.text(report)))
     raise typer.Exit(Exit.READY if all(found.fits for found in report.fits.values()) else Exit.NOT_READY)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from readiness.cli import common
+from readiness.cli import options
 from readiness.enums import Use
 from readiness.errors import BadFileError, Exit, UsageError
 
@@ -38,7 +38,7 @@ class Scheduler(StrEnum):
 
 
 Database = Annotated[
-    Path, typer.Argument(metavar="FLEET", parser=common.path, help="The database that `fleet merge` wrote.")
+    Path, typer.Argument(metavar="FLEET", parser=options.path, help="The database that `fleet merge` wrote.")
 ]
 
 
@@ -46,15 +46,15 @@ Database = Annotated[
 def merge(
     places: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR...", parser=common.path, help="Folders with the hosts' files, or such files."),
+        typer.Argument(metavar="DIR...", parser=options.path, help="Folders with the hosts' files, or such files."),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FLEET", parser=common.path, help="The database; made or added to.")
+        Path, typer.Option("--output", "-o", metavar="FLEET", parser=options.path, help="The database; made or added to.")
     ],
     expect: Annotated[
         Path | None,
         typer.Option(
-            "--expect", metavar="FILE", parser=common.path,
+            "--expect", metavar="FILE", parser=options.path,
             help="Hosts that should report, one in a line; a state and a reason may follow: `node-7 drained disk`.",
         ),
     ] = None,
@@ -83,23 +83,23 @@ def merge(
         connection.close()
     if quiet:
         return
-    common.put_message(
+    options.put_message(
         f"readiness: {merged.added} new, {merged.known} known and unchanged, {len(merged.broken)} no host's"
     )
     for number, (path, problem) in enumerate(merged.broken.items()):
         if number == 10:
             rest = len(merged.broken) - number
-            common.put_message(f"readiness: and {rest} more: `readiness fleet report -v {output}` lists them")
+            options.put_message(f"readiness: and {rest} more: `readiness fleet report -v {output}` lists them")
             break
-        common.put_message(f"readiness: {path}: {problem}")
+        options.put_message(f"readiness: {path}: {problem}")
 
 
 @app.command("run")
 def run(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", parser=common.path, help="Where results go; again to go on.")
+        Path, typer.Option("--output", "-o", metavar="DIR", parser=options.path, help="Where results go; again to go on.")
     ],
-    options: Annotated[
+    run_options: Annotated[
         list[str] | None, typer.Argument(metavar="-- OPTIONS", help="Options of `readiness run`, behind two dashes.")
     ] = None,
     address: Annotated[
@@ -110,11 +110,11 @@ def run(
         str | None, typer.Option("--wait", metavar="TIME", help="Wait so long for nodes that join after the others.")
     ] = None,
     expect: Annotated[
-        Path | None, typer.Option("--expect", metavar="FILE", parser=common.path, help="Hosts that should report.")
+        Path | None, typer.Option("--expect", metavar="FILE", parser=options.path, help="Hosts that should report.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="One line for each use, and no messages.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="What each host says.")] = False,
-    no_color: common.NoColor = False,
+    no_color: options.NoColor = False,
 ) -> None:
     """Assess every node of a Ray cluster (extra `fleet`).
 
@@ -126,17 +126,17 @@ def run(
     from readiness.fleet import merge as merging
     from readiness.fleet.ray_engine import RayEngine
 
-    arguments = list(options or ())
+    arguments = list(run_options or ())
     refuse_options(arguments)
-    limit_s = common.seconds(limit, "--limit")
-    wait_s = 0.0 if wait is None else common.seconds(wait, "--wait")
+    limit_s = options.seconds(limit, "--limit")
+    wait_s = 0.0 if wait is None else options.seconds(wait, "--wait")
     expected = [] if expect is None else list(expected_hosts(expect))
     folder = coordinator.Folder(output, arguments)
     engine = RayEngine(address)
 
     def show_event(host: str, text: str) -> None:
         if verbose or (not quiet and text.partition(":")[0] in ("started", "done", "failed")):
-            common.put_message(f"readiness: {host}: {text}")
+            options.put_message(f"readiness: {host}: {text}")
 
     try:
         results = coordinator.run(
@@ -189,7 +189,7 @@ def report(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="One line for each use.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every list to its end.")] = False,
-    no_color: common.NoColor = False,
+    no_color: options.NoColor = False,
 ) -> None:
     """Show which hosts are ready, odd, or did not report.
 
@@ -202,7 +202,7 @@ def report(
     from readiness.rendering import formats as rendering_formats
     from readiness.rendering.formats import columns
 
-    wanted = common.document_requests(formats, _SUFFIXES, "fleet.xlsx")
+    wanted = options.document_requests(formats, _SUFFIXES, "fleet.xlsx")
     fleet = _read(database, profile)
     for request in wanted:
         content: str | bytes
@@ -223,7 +223,7 @@ def report(
         else:
             to_terminal = request.file is None
             content = reports.table(
-                fleet, colour=to_terminal and common.colour_for(sys.stdout.isatty(), no_color), verbose=verbose,
+                fleet, colour=to_terminal and options.colour_for(sys.stdout.isatty(), no_color), verbose=verbose,
                 width=(columns(sys.stdout) if to_terminal else None) or rendering_formats.WIDEST,
             )  # fmt: skip
         rendering_formats.deliver(request, content)
@@ -255,7 +255,7 @@ def hosts(
     else:
         text = reports.failed_list(fleet, use) if failed else reports.ready_list(fleet, use)
     if text:
-        common.put(text)
+        options.put(text)
 
 
 def _read(database: Path, profile: str | None) -> Fleet:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from readiness.cli import common
+from readiness.cli import options
 from readiness.cli.fleet import Database, expected_hosts, refuse_options
 from readiness.errors import Exit, UsageError
 
@@ -28,13 +28,13 @@ _OWN_OPTIONS = (
 
 def links(
     database: Database,
-    options: Annotated[
+    run_options: Annotated[
         list[str] | None, typer.Argument(metavar="-- OPTIONS", help="Options of `readiness run`, behind two dashes.")
     ] = None,
     hosts: Annotated[
         Path | None,
         typer.Option(
-            "--hosts", metavar="FILE", parser=common.path,
+            "--hosts", metavar="FILE", parser=options.path,
             help="The hosts, one in a line. [default: all of the database but those set aside]",
         ),
     ] = None,
@@ -59,7 +59,7 @@ def links(
     again: Annotated[bool, typer.Option("--again", help="Begin anew: what was tried before is dropped.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="One line, and no messages.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every list to its end.")] = False,
-    no_color: common.NoColor = False,
+    no_color: options.NoColor = False,
 ) -> None:
     """Find the host or the link that fails among many.
 
@@ -74,9 +74,9 @@ def links(
     from readiness.fleet.links import attribution, summary, trials
     from readiness.rendering import formats
 
-    arguments = list(options or ())
+    arguments = list(run_options or ())
     refuse_options(arguments, _OWN_OPTIONS, "fleet links")
-    limit_s = common.seconds(limit, "--limit")
+    limit_s = options.seconds(limit, "--limit")
     command = REACH if reach is None else reach
     connection = store.open_store(database, create=hosts is not None)
     try:
@@ -88,7 +88,7 @@ def links(
             with _starter(command, ray) as start:
                 trials.run(
                     connection, start, reach=command, limit_s=limit_s, at_once=at_once,
-                    on_event=None if quiet else lambda text: common.put_message(f"readiness: {text}"),
+                    on_event=None if quiet else lambda text: options.put_message(f"readiness: {text}"),
                 )  # fmt: skip
         between = summary.read(connection)
     finally:
@@ -143,7 +143,7 @@ def _begin(connection: sqlite3.Connection, plan: Plan, arguments: Sequence[str],
             remedy="ask for the same, or begin anew: --again",
         )  # fmt: skip
     if known.finished:
-        common.put_message("readiness: every round is made; `--again` begins anew")
+        options.put_message("readiness: every round is made; `--again` begins anew")
     return not known.finished
 
 
@@ -176,7 +176,7 @@ def _text(between: Between, *, quiet: bool, verbose: bool, no_color: bool) -> st
 
     if quiet:
         return summary.in_short(between) + "\n"
-    paint = rendering.painter(common.colour_for(sys.stdout.isatty(), no_color))
+    paint = rendering.painter(options.colour_for(sys.stdout.isatty(), no_color))
     width = formats.columns(sys.stdout) or formats.WIDEST
     return "\n".join(reports.lines(between, paint, width, None if verbose else 12)) + "\n"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from readiness.cli import common, completion
+from readiness.cli import completion, options
 from readiness.cli.check_folders import add_checks
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def judge(
-    saved: common.SavedArgument = None,
+    saved: options.SavedArgument = None,
     profile: Annotated[
         str | None,
         typer.Option(
@@ -25,15 +25,15 @@ def judge(
             autocompletion=completion.profile,
         ),
     ] = None,
-    use: common.Uses = None,
-    checks: common.ChecksFolders = None,
-    waivers: common.Waivers = None,
-    fail_on: common.FailOnOption = common.FailOn.MUST,
-    exit_style: common.ExitStyleOption = common.ExitStyle.READINESS,
-    formats: common.Formats = None,
-    quiet: common.Quiet = False,
-    verbose: common.Whole = False,
-    no_color: common.NoColor = False,
+    use: options.Uses = None,
+    checks: options.ChecksFolders = None,
+    waivers: options.Waivers = None,
+    fail_on: options.FailOnOption = options.FailOn.MUST,
+    exit_style: options.ExitStyleOption = options.ExitStyle.READINESS,
+    formats: options.Formats = None,
+    quiet: options.Quiet = False,
+    verbose: options.Whole = False,
+    no_color: options.NoColor = False,
 ) -> None:
     """Judge saved evidence under a profile, on any machine. What that profile requires but was not measured is unknown."""
     import datetime
@@ -43,23 +43,23 @@ def judge(
     from readiness.judging.rejudge import rejudge
     from readiness.profile import loader as profiles
 
-    requests = common.requests_of(formats)
+    requests = options.requests_of(formats)
     add_checks(checks)
-    file = common.saved_or_last(saved, quiet=quiet, finished=True)
-    evidence = common.read_saved(file, quiet=quiet)
+    file = options.saved_or_last(saved, quiet=quiet, finished=True)
+    evidence = options.read_saved(file, quiet=quiet)
     found = check_declarations.discover()
     if profile is None:
         chosen = _as_it_was(evidence, file, found, run_profile=None if saved is not None else profile_of_run(file.parent))
     else:
         chosen = profiles.load(profile, found)
-    uses = common.uses_of(chosen, use)
+    uses = options.uses_of(chosen, use)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     judged = rejudge(
-        evidence, chosen, uses, waivers=common.read_waivers(waivers, chosen), today=today,
+        evidence, chosen, uses, waivers=options.read_waivers(waivers, chosen), today=today,
         basis=profiles.basis_of(chosen, found),
     )  # fmt: skip
-    common.write_reports(judged, requests, quiet=quiet, no_color=no_color, fail_on=fail_on, verbose=verbose)
-    common.leave(judged, fail_on, exit_style)
+    options.write_reports(judged, requests, quiet=quiet, no_color=no_color, fail_on=fail_on, verbose=verbose)
+    options.leave(judged, fail_on, exit_style)
 
 
 def _as_it_was(evidence: Assessment, saved: Path, found: Mapping[str, Check], *, run_profile: str | None) -> Profile:

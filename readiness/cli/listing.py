@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from readiness.cli import common
+from readiness.cli import options
 from readiness.cli.check_folders import add_checks
 
 
@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 def listing(
     what: Annotated[What | None, typer.Argument(help="Only one of the lists.")] = None,
-    checks: common.ChecksFolders = None,
+    checks: options.ChecksFolders = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.TABLE,
 ) -> None:
     """List the checks, the shipped profiles and the report formats."""
@@ -37,7 +37,7 @@ def listing(
     if format is Format.JSON:
         from readiness.documents.assessment import dumps
 
-        common.put(dumps({kind.value: rows for kind, rows in found.items()}))
+        options.put(dumps({kind.value: rows for kind, rows in found.items()}))
         return
     from tabulate import tabulate
 
@@ -48,8 +48,8 @@ def listing(
         shown = [{name: value for name, value in row.items() if name != "measures"} for row in rows]  # `explain` tells them
         heading = [kind.value, *list(shown[0])[1:]] if shown else [kind.value]
         cells = [[value if isinstance(value, int | float) else clean(value) for value in row.values()] for row in shown]
-        texts.append(tabulate(cells, headers=heading, tablefmt="simple", maxcolwidths=common.widths(cells, heading)))
-    common.put("\n\n".join(texts))
+        texts.append(tabulate(cells, headers=heading, tablefmt="simple", maxcolwidths=options.widths(cells, heading)))
+    options.put("\n\n".join(texts))
 
 
 def _checks() -> list[dict[str, object]]:

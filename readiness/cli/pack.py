@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from readiness.cli import common, completion, fleet_files
+from readiness.cli import completion, fleet_files, options
 from readiness.cli.check_folders import add_checks
 from readiness.errors import Exit, UsageError
 
@@ -59,11 +59,12 @@ Profiles = Annotated[
 
 def pack(
     saved: Annotated[
-        list[Path], typer.Argument(metavar="SAVED...", parser=common.path, help="Assessments that `run -f json=FILE` wrote.")
+        list[Path],
+        typer.Argument(metavar="SAVED...", parser=options.path, help="Assessments that `run -f json=FILE` wrote."),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="DIR|ZIP", parser=common.path, help="A new folder, or a new file *.zip."),
+        typer.Option("--output", "-o", metavar="DIR|ZIP", parser=options.path, help="A new folder, or a new file *.zip."),
     ],
     subject: Annotated[str, typer.Option("--subject", metavar="TEXT", help="What is accepted: the report's title.")] = "",
     operator: Annotated[str, typer.Option("--operator", metavar="TEXT", help="Who ran the tests.")] = "",
@@ -72,22 +73,22 @@ def pack(
     ] = None,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A sentence for the first page.")] = "",
     profile: Profiles = None,
-    checks: common.ChecksFolders = None,
+    checks: options.ChecksFolders = None,
     rehearsal: Annotated[
         list[Path] | None,
         typer.Option(
-            "--rehearsal", metavar="FILE", parser=common.path,
+            "--rehearsal", metavar="FILE", parser=options.path,
             help="What the checks find of planted defects: `rehearse -f json=FILE` (repeatable).",
         ),
     ] = None,
     attach: Annotated[
         list[Path] | None,
-        typer.Option("--attach", metavar="FILE", parser=common.path, help="A picture or other file to hash (repeatable)."),
+        typer.Option("--attach", metavar="FILE", parser=options.path, help="A picture or other file to hash (repeatable)."),
     ] = None,
     system: Annotated[
         list[Path] | None,
         typer.Option(
-            "--system", metavar="FILE", parser=common.path,
+            "--system", metavar="FILE", parser=options.path,
             help="MLPerf's system description of an assessment, as JSON; one for each, in their order (repeatable).",
         ),
     ] = None,
@@ -99,19 +100,21 @@ def pack(
     pdf: Annotated[bool, typer.Option("--pdf", help="Add report.pdf, the report to print and to keep.")] = False,
     sign: Annotated[
         Path | None,
-        typer.Option("--sign", metavar="KEY", parser=common.path, help="Sign with this Ed25519 or ECDSA private key (PEM)."),
+        typer.Option(
+            "--sign", metavar="KEY", parser=options.path, help="Sign with this Ed25519 or ECDSA private key (PEM)."
+        ),
     ] = None,
     timestamp_request: Annotated[
         Path | None,
         typer.Option(
-            "--timestamp-request", metavar="FILE", parser=common.path,
+            "--timestamp-request", metavar="FILE", parser=options.path,
             help="Write the query for a time-stamping authority (RFC 3161) into this file.",
         ),
     ] = None,
     timestamp: Annotated[
         Path | None,
         typer.Option(
-            "--timestamp", metavar="FILE", parser=common.path,
+            "--timestamp", metavar="FILE", parser=options.path,
             help="Put the authority's reply into the pack, which must be made of the same as for the query.",
         ),
     ] = None,
@@ -163,23 +166,23 @@ def pack(
         size = sum(map(len, contents.values())) / 2**20
         signed = "not signed" if key is None else f"signed by the key {key.signer.public_key.keyid}"
         taken = redaction.words(core.pack["redactions"])
-        common.put_message(f"readiness: {output}: {len(contents)} files, {size:.1f} MiB, {signed}; taken out: {taken}")
+        options.put_message(f"readiness: {output}: {len(contents)} files, {size:.1f} MiB, {signed}; taken out: {taken}")
 
 
 def verify(
-    pack: Annotated[Path, typer.Argument(metavar="PACK", parser=common.path, help="What `readiness pack` made.")],
+    pack: Annotated[Path, typer.Argument(metavar="PACK", parser=options.path, help="What `readiness pack` made.")],
     key: Annotated[
-        Path | None, typer.Option("--key", metavar="PUB", parser=common.path, help="The public key of the signer (PEM).")
+        Path | None, typer.Option("--key", metavar="PUB", parser=options.path, help="The public key of the signer (PEM).")
     ] = None,
     timestamp_ca: Annotated[
         Path | None,
         typer.Option(
-            "--timestamp-ca", metavar="FILE", parser=common.path,
+            "--timestamp-ca", metavar="FILE", parser=options.path,
             help="Certificates (PEM) by which the signature of the time stamp is checked.",
         ),
     ] = None,
     profile: Profiles = None,
-    checks: common.ChecksFolders = None,
+    checks: options.ChecksFolders = None,
     format: Annotated[VerifyFormat, typer.Option("--format", "-f", help="For people or for programs.")] = VerifyFormat.TEXT,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The first line only.")] = False,
 ) -> None:
@@ -204,10 +207,10 @@ def verify(
     if format is VerifyFormat.JSON:
         from readiness.documents.assessment import dumps
 
-        common.put(dumps(verifying.as_json(found, pack)))
+        options.put(dumps(verifying.as_json(found, pack)))
     else:
         lines = verifying.as_text(found, pack)
-        common.put("\n".join(lines[:1] if quiet else lines))
+        options.put("\n".join(lines[:1] if quiet else lines))
     raise typer.Exit({
         verifying.State.SIGNED: Exit.READY, verifying.State.UNVOUCHED: Exit.NOT_READY, verifying.State.ALTERED: Exit.USAGE,
     }[found.state])  # fmt: skip

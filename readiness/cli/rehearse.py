@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from readiness.cli import common, completion
+from readiness.cli import completion, options
 from readiness.cli.check_folders import add_checks
 from readiness.errors import Exit, UsageError
 from readiness.host.runqueue_wait import usable_cores
@@ -45,8 +45,8 @@ def rehearse(
     full: Annotated[
         bool, typer.Option("--full", help="Run all checks on every chip with a defect, not only the checks that claim it.")
     ] = False,
-    expression: common.Expression = None,
-    checks: common.ChecksFolders = None,
+    expression: options.Expression = None,
+    checks: options.ChecksFolders = None,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="Time limit for each check, instead of its own.")
     ] = None,
@@ -63,8 +63,8 @@ def rehearse(
             autocompletion=completion.rehearsal_format,
         ),
     ] = None,
-    quiet: common.Quiet = False,
-    no_color: common.NoColor = False,
+    quiet: options.Quiet = False,
+    no_color: options.NoColor = False,
 ) -> None:
     """Try the checks on simulated chips with planted defects.
 
@@ -98,11 +98,11 @@ def rehearse(
         seeds=tuple((first + number) % 2**31 for number in range(seeds)),
         full=full,
         expression=expression,
-        timeout_s=None if timeout is None else common.seconds(timeout, "--timeout"),
+        timeout_s=None if timeout is None else options.seconds(timeout, "--timeout"),
         jobs=jobs or usable_cores(),
     )
     done = _rehearse(request, quiet=quiet, no_color=no_color)
-    colour = common.colour_for(sys.stdout.isatty(), no_color)
+    colour = options.colour_for(sys.stdout.isatty(), no_color)
     rehearsal_formats.write_all(requests, done, quiet=quiet, colour=colour, stdout=sys.stdout)
     raise typer.Exit(Exit.INTERRUPTED if done.interrupted else done.result.exit())
 
@@ -168,7 +168,7 @@ def _print_kinds(formats: list[str] | None) -> None:
     if formats == ["json"]:
         from readiness.documents.assessment import dumps
 
-        common.put(dumps({"kinds": rows}))
+        options.put(dumps({"kinds": rows}))
         return
     from readiness.rendering import figure, wrap
 
@@ -180,4 +180,4 @@ def _print_kinds(formats: list[str] | None) -> None:
         lines += wrap(f"claimed by {', '.join(row['claimed_by']) or 'no check'}", 100, first="  ", rest="    ")
         expected = [f"{one['chip']} ({', '.join(one['expected']) or 'whoever claims it'})" for one in row["planted"]]
         lines += wrap(f"planted in {', '.join(expected) or 'no chip'}", 100, first="  ", rest="    ")
-    common.put("\n".join(lines))
+    options.put("\n".join(lines))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from readiness.cli import common, completion
+from readiness.cli import completion, options
 from readiness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    saved: common.SavedArgument = None,
+    saved: options.SavedArgument = None,
     rows: Annotated[
         str | None,
         typer.Option(
@@ -24,12 +24,12 @@ def report(
             autocompletion=completion.check,
         ),
     ] = None,
-    fail_on: common.ReportFailOn = common.FailOn.MUST,
-    exit_style: common.ExitStyleOption = common.ExitStyle.READINESS,
-    formats: common.Formats = None,
-    quiet: common.Quiet = False,
-    verbose: common.Whole = False,
-    no_color: common.NoColor = False,
+    fail_on: options.ReportFailOn = options.FailOn.MUST,
+    exit_style: options.ExitStyleOption = options.ExitStyle.READINESS,
+    formats: options.Formats = None,
+    quiet: options.Quiet = False,
+    verbose: options.Whole = False,
+    no_color: options.NoColor = False,
 ) -> None:
     """Report a saved assessment as it was judged. Exits 0 whatever the verdict: for exit codes by verdict use `judge`.
 
@@ -38,14 +38,14 @@ def report(
     if rows is not None:
         if formats not in (None, [], ["table"], ["json"]):
             raise UsageError("rows are shown as a table or as json", place="--rows", remedy="omit -f, or use -f json")
-        found = common.read_saved(common.saved_or_last(saved, quiet=quiet, finished=False), quiet=quiet)
+        found = options.read_saved(options.saved_or_last(saved, quiet=quiet, finished=False), quiet=quiet)
         _print_rows(found, rows, as_json=formats == ["json"])
         return
-    requests = common.requests_of(formats)
-    found = common.read_saved(common.saved_or_last(saved, quiet=quiet, finished=False), quiet=quiet)
-    common.write_reports(found, requests, quiet=quiet, no_color=no_color, fail_on=fail_on, verbose=verbose)
-    if exit_style is common.ExitStyle.NAGIOS:
-        common.leave(found, fail_on, exit_style)
+    requests = options.requests_of(formats)
+    found = options.read_saved(options.saved_or_last(saved, quiet=quiet, finished=False), quiet=quiet)
+    options.write_reports(found, requests, quiet=quiet, no_color=no_color, fail_on=fail_on, verbose=verbose)
+    if exit_style is options.ExitStyle.NAGIOS:
+        options.leave(found, fail_on, exit_style)
 
 
 def _print_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:
@@ -66,6 +66,6 @@ def _print_rows(assessment: Assessment, check: str, *, as_json: bool) -> None:
     if as_json:
         import json
 
-        common.put(json.dumps(rows.as_json(found), indent=1))
+        options.put(json.dumps(rows.as_json(found), indent=1))
         return
-    common.put(rows.as_text(found, columns(sys.stdout), blocks=shows_blocks(sys.stdout.encoding)))
+    options.put(rows.as_text(found, columns(sys.stdout), blocks=shows_blocks(sys.stdout.encoding)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from readiness.cli import common, completion
+from readiness.cli import completion, options
 from readiness.cli.check_folders import add_checks
 from readiness.errors import Exit, InterruptedRunError, UsageError
 
@@ -31,7 +31,7 @@ def run(
             autocompletion=completion.profile,
         ),
     ] = None,
-    use: common.Uses = None,
+    use: options.Uses = None,
     device: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,7 +40,7 @@ def run(
             autocompletion=completion.device,
         ),
     ] = None,
-    expression: common.Expression = None,
+    expression: options.Expression = None,
     within: Annotated[
         str | None,
         typer.Option("--within", metavar="TIME", help="Time budget: choose checks by cost and stop in time: 50s, 5m, 1h."),
@@ -52,13 +52,13 @@ def run(
     resume: Annotated[
         Path | None,
         typer.Option(
-            "--resume", metavar="DIR", parser=common.path,
+            "--resume", metavar="DIR", parser=options.path,
             help="Keep the journal in DIR, and continue the run that it contains.",
         ),
     ] = None,
-    checks: common.ChecksFolders = None,
-    exporter: common.Exporters = None,
-    remote_exporter: common.RemoteExporter = False,
+    checks: options.ChecksFolders = None,
+    exporter: options.Exporters = None,
+    remote_exporter: options.RemoteExporter = False,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="Time limit for each check, instead of its own.")
     ] = None,
@@ -86,9 +86,9 @@ def run(
     ] = None,
     shared: Annotated[
         Path | None,
-        typer.Option("--shared", metavar="DIR", parser=common.path, help="A folder shared by all hosts, for checkpoints."),
+        typer.Option("--shared", metavar="DIR", parser=options.path, help="A folder shared by all hosts, for checkpoints."),
     ] = None,
-    waivers: common.Waivers = None,
+    waivers: options.Waivers = None,
     rehearse: Annotated[
         bool,
         typer.Option("--rehearse", help="Then rehearse the same checks on simulated chips: what can they detect?"),
@@ -96,18 +96,18 @@ def run(
     baseline: Annotated[
         Path | None,
         typer.Option(
-            "--baseline", metavar="FILE", parser=common.path,
+            "--baseline", metavar="FILE", parser=options.path,
             help="Compare the run with a baseline (or an earlier run): exit code 1 for a regression, 3 if undetermined.",
         ),
     ] = None,
-    fail_on: common.FailOnOption = common.FailOn.MUST,
-    exit_style: common.ExitStyleOption = common.ExitStyle.READINESS,
-    formats: common.Formats = None,
-    quiet: common.Quiet = False,
+    fail_on: options.FailOnOption = options.FailOn.MUST,
+    exit_style: options.ExitStyleOption = options.ExitStyle.READINESS,
+    formats: options.Formats = None,
+    quiet: options.Quiet = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show what each check measured, and the whole table at the end.")
     ] = False,
-    no_color: common.NoColor = False,
+    no_color: options.NoColor = False,
 ) -> None:
     """Assess this machine's accelerators against a profile. Gives verdict and score for training and for inference."""
     from readiness.cli import progress
@@ -115,10 +115,10 @@ def run(
     from readiness.engine.journal import Journal
     from readiness.engine.run_store import new_run_folder, prune_runs
 
-    requests = common.requests_of(formats)
+    requests = options.requests_of(formats)
     held_against = None if baseline is None else _held_against(baseline, quiet=quiet)
     add_checks(checks)
-    common.use_exporters(exporter, remote_exporter)
+    options.use_exporters(exporter, remote_exporter)
     if rehearse and within is not None:
         raise UsageError(
             "a rehearsal cannot be given a time",
@@ -130,9 +130,9 @@ def run(
         "uses": [item.value for item in use or ()],
         "devices": list(device or ()),
         "expression": expression,
-        "within_s": None if within is None else common.seconds(within, "--within"),
-        "timeout_s": None if timeout is None else common.seconds(timeout, "--timeout"),
-        "soak_s": None if soak is None else common.seconds(soak, "--soak"),
+        "within_s": None if within is None else options.seconds(within, "--within"),
+        "timeout_s": None if timeout is None else options.seconds(timeout, "--timeout"),
+        "soak_s": None if soak is None else options.seconds(soak, "--soak"),
         "seed": seed,
         "failed": failed,
         "rehearse": rehearse,
@@ -148,32 +148,32 @@ def run(
         request = _request(journal, requested, waivers)
         if request.elsewhere and request.shared is None and not quiet:
             text = "recovery is assessed on this host alone: several hosts need a shared folder (--shared DIR)"
-            common.put_message(f"readiness: {text}")
+            options.put_message(f"readiness: {text}")
         observer = progress.observer(request, journal.folder, quiet=quiet, verbose=verbose, no_color=no_color)
         before = len(journal.evidence)
         with observer:
             assessment = runner.run(request, journal, observer)
         if before and journal.appended == 0 and not assessment.interrupted and not quiet:
             text = f"nothing was measured: the run that began at {assessment.started} was already complete"
-            common.put_message(f"readiness: {text}")
+            options.put_message(f"readiness: {text}")
         kept = _keep(assessment, journal.folder)
         cut_short = False
         if (journal.saved_request() or {}).get("rehearse") and not assessment.interrupted:
             assessment, cut_short = _rehearsed(request, assessment, quiet=quiet, no_color=no_color)
             kept = _keep(assessment, journal.folder)
-        common.write_reports(
+        options.write_reports(
             assessment, requests, quiet=quiet, no_color=no_color, fail_on=fail_on,
             usual="table" if verbose else "summary", hints=_hints(journal.folder) if kept else {},
             verbose=verbose,
         )  # fmt: skip
         if assessment.interrupted and not quiet:
             further = _of_other_hosts(requested)
-            common.put_message(f"readiness: interrupted; continue with: readiness run --resume {journal.folder}{further}")
+            options.put_message(f"readiness: interrupted; continue with: readiness run --resume {journal.folder}{further}")
     prune_runs()
     least = Exit.READY if held_against is None else held_against(assessment, requests, no_color)
     if cut_short:
-        raise typer.Exit(common.interrupted(exit_style))
-    common.leave(assessment, fail_on, exit_style, least=Exit.READY if fail_on is common.FailOn.NEVER else least)
+        raise typer.Exit(options.interrupted(exit_style))
+    options.leave(assessment, fail_on, exit_style, least=Exit.READY if fail_on is options.FailOn.NEVER else least)
 
 
 def _held_against(file: Path, *, quiet: bool) -> Callable[[Assessment, Sequence[Formats], bool], Exit]:
@@ -235,7 +235,7 @@ def _request(journal: Journal, requested: dict[str, Any], waivers: Path | None) 
         requested = earlier | {name: requested[name] for name in _HOST_OPTIONS}
     found = check_declarations.discover()
     profile = profiles.load("general" if requested["profile"] is None else requested["profile"], found)
-    uses = common.uses_of(profile, [Use(use) for use in requested["uses"]])
+    uses = options.uses_of(profile, [Use(use) for use in requested["uses"]])
     if requested["expression"]:
         refuse_what_fits_nothing(requested["expression"], profile, found)
     began = time.monotonic()
@@ -267,7 +267,7 @@ def _request(journal: Journal, requested: dict[str, Any], waivers: Path | None) 
         soak_s=requested.get("soak_s"),  # a run that an earlier version began knows none
         seed=requested["seed"],
         only=None if requested["only"] is None else frozenset((device, check) for device, check in requested["only"]),
-        waivers=common.read_waivers(waivers, profile),
+        waivers=options.read_waivers(waivers, profile),
         elsewhere=elsewhere,
         shared=None if requested.get("shared") is None else Path(requested["shared"]),
         last=last,
@@ -308,9 +308,9 @@ _HOST_OPTIONS = ("hosts", "reach", "address", "shared")
 
 def _of_other_hosts(requested: dict[str, Any]) -> str:
     """Return the options about other hosts, for the command that continues the run."""
-    options = [("--host", name) for name in requested["hosts"]]
-    options += [(f"--{name}", requested[name]) for name in _HOST_OPTIONS[1:] if requested[name] is not None]
-    return "".join(f" {flag} {shlex.quote(value)}" for flag, value in options)
+    flags = [("--host", name) for name in requested["hosts"]]
+    flags += [(f"--{name}", requested[name]) for name in _HOST_OPTIONS[1:] if requested[name] is not None]
+    return "".join(f" {flag} {shlex.quote(value)}" for flag, value in flags)
 
 
 def _refuse_contradiction(requested: dict[str, Any], earlier: dict[str, Any], folder: Path) -> None:
@@ -339,7 +339,7 @@ def _keep(assessment: Assessment, folder: Path) -> bool:
         write_atomically(folder / "assessment.json", dumps(to_json(assessment)), mode=OWN_MODE)
     except OSError as problem:  # it is told all the same
         text = f"readiness: the assessment could not be saved in {folder}: {problem.strerror or problem}"
-        common.put_message(f"{text}\n  remedy: check disk space, and write the report again with --resume {folder}")
+        options.put_message(f"{text}\n  remedy: check disk space, and write the report again with --resume {folder}")
         return False
     remember_last(folder, interrupted=assessment.interrupted)
     return True

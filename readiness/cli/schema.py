@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from readiness.cli import common
+from readiness.cli import options
 
 
 class Name(StrEnum):
@@ -31,4 +31,4 @@ def schema(name: Annotated[Name, typer.Argument(help="The name of the schema.")]
     """Print the JSON Schema of a file format."""
     from readiness.documents import schema as schemas
 
-    common.put(schemas.text(name.value))
+    options.put(schemas.text(name.value))

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from readiness.cli import common
+from readiness.cli import options
 from readiness.cli.check_folders import refuse_unless_folder
 from readiness.errors import UsageError
 from readiness.rendering import clean
@@ -38,7 +38,7 @@ def trace(
     ],
     name: Annotated[str | None, typer.Option("--name", help="Name of the workload. [default: after CONFIG]")] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", parser=common.path, help="Folder to write to.")
+        Path, typer.Option("--output", "-o", metavar="DIR", parser=options.path, help="Folder to write to.")
     ] = Path(),
     batch: Annotated[int, typer.Option("--batch", min=1, max=65536, help="Batch size: texts or images.")] = 1,
     length: Annotated[int, typer.Option("--length", min=1, max=2**24, help="Tokens of each text.")] = 4096,
@@ -63,7 +63,7 @@ def trace(
     for target in (file, profile, *([config] if reduced else [])):
         if target.exists() and not force:
             raise UsageError("it exists already", place=str(target), remedy="use another --name, or --force")
-    limit_s = _LIMIT_S if timeout is None else common.seconds(timeout, "--timeout")
+    limit_s = _LIMIT_S if timeout is None else options.seconds(timeout, "--timeout")
     packed, text = _record(model, called, batch=batch, length=length, dtype=dtype, reduced=reduced, limit_s=limit_s)
     workload = workload_schema.loads(packed, model)
     try:
@@ -73,7 +73,7 @@ def trace(
             write_atomically(config, text)
     except OSError as problem:
         raise UsageError(f"it cannot be written: {problem}", place=str(output), remedy="name another folder") from problem
-    common.put(
+    options.put(
         f"{file}: {len(workload.operators)} operators in {len(workload.records)} distinct calls, "
         f"{sum(sum(record.calls.values()) for record in workload.records)} calls a step\n"
         f"{profile}: run it with `readiness run --profile {profile}`"

@@ -29,7 +29,7 @@ def show_help(problem: Any) -> None:
 def usage_error(problem: Any) -> UsageError:
     """Return our error for one of typer's."""
     parameter = getattr(problem, "param", None)
-    options = [name for name in getattr(parameter, "opts", None) or () if name.startswith("-")]
+    flags = [name for name in getattr(parameter, "opts", None) or () if name.startswith("-")]
     invalid = type(problem).__name__ == "BadParameter"
     text = str(getattr(problem, "message", "") if invalid else problem.format_message())
     text = text.removeprefix("Value error, ").partition(" Did you mean ")[0].partition(" (Possible options:")[0]
@@ -39,7 +39,7 @@ def usage_error(problem: Any) -> UsageError:
     hint = f"did you mean {clean(near, 100)}? " if near is not None else ""
     return UsageError(
         clean(text.rstrip("."), _LONGEST) or "it is not understood",
-        place=max(options, key=len, default=None),
+        place=max(flags, key=len, default=None),
         remedy=f"{hint}`{command} -h` shows what there is",
     )
 

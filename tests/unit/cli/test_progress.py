@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from readiness.check_registry import Check, Scope
-from readiness.cli import common, progress
+from readiness.cli import options, progress
 from readiness.cli.live_findings import count
 from readiness.datamodel import (
     AcceleratorFacts,
@@ -268,8 +268,8 @@ def test_no_color_is_understood_in_one_place(
     if value is not None:
         monkeypatch.setenv("NO_COLOR", value)
     assert progress.is_colour_refused(option) is refused
-    assert common.colour_for(True, option) is not refused
-    assert not common.colour_for(False, option)
+    assert options.colour_for(True, option) is not refused
+    assert not options.colour_for(False, option)
 
 
 @pytest.mark.parametrize("moving", [True, False])

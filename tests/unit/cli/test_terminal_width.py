@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from readiness.cli import common, explain, fit, listing
+from readiness.cli import explain, fit, listing, options
 from readiness.rendering import formats
 
 
@@ -44,14 +44,14 @@ def test_beside_a_very_long_id_a_title_is_still_read(monkeypatch: pytest.MonkeyP
 def test_the_widest_column_of_a_table_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("cpu:0", "a vendor", "torch 2.13.0, kernel 6.18.44 and a driver of eleven words"), ("cpu:1", "another", "torch")]
     monkeypatch.setattr("sys.stdout", io.StringIO())
-    assert common.widths(rows) is None
+    assert options.widths(rows) is None
     monkeypatch.setattr("sys.stdout", Terminal())
     monkeypatch.setenv("COLUMNS", "70")
-    assert common.widths(rows) == [None, None, 53]
-    assert common.widths(rows, ("id", "vendor", "a stack")) == [None, None, 53]
-    assert common.widths(rows, ("id", "a long heading", "stack")) == [None, None, 45]
+    assert options.widths(rows) == [None, None, 53]
+    assert options.widths(rows, ("id", "vendor", "a stack")) == [None, None, 53]
+    assert options.widths(rows, ("id", "a long heading", "stack")) == [None, None, 45]
     monkeypatch.setenv("COLUMNS", "90")
-    assert common.widths(rows) is None
+    assert options.widths(rows) is None
 
 
 def test_documentation_is_wrapped_for_a_narrow_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
