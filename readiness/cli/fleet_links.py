@@ -151,11 +151,11 @@ def _begin(connection: sqlite3.Connection, plan: Plan, arguments: Sequence[str],
 def _starter(reach: str, ray: str | None) -> Iterator[Start]:
     """Yield what starts runs: a command for each host, or a Ray cluster, which is left at the end."""
     from readiness.engine.remote_hosts import HostOptions
-    from readiness.fleet.links.reached_runs import ReachedRun
+    from readiness.fleet.links.remote_client import RemoteRun
 
-    def start(host: str, arguments: Sequence[str], limit_s: float) -> ReachedRun:
+    def start(host: str, arguments: Sequence[str], limit_s: float) -> RemoteRun:
         (reached,) = HostOptions((host,), reach, "127.0.0.1").hosts()
-        return ReachedRun(host, reached.command, arguments, limit_s)
+        return RemoteRun(host, reached.command, arguments, limit_s)
 
     if ray is None:
         yield start

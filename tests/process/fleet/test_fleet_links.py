@@ -13,13 +13,13 @@ import pytest
 from readiness import __version__
 from readiness.errors import Exit
 from readiness.fleet.coordinator import NodeLostError
-from readiness.fleet.links.reached_runs import ReachedRun
+from readiness.fleet.links.remote_client import RemoteRun
 from readiness.fleet.node_run import Event
 from tests.support.command_line import readiness
 from tests.support.paths import ROOT
 
 
-def all_events(run: ReachedRun, within_s: float = 600.0) -> list[Event]:
+def all_events(run: RemoteRun, within_s: float = 600.0) -> list[Event]:
     """Everything that a run says until it ends or is lost."""
     found: list[Event] = []
     deadline = time.monotonic() + within_s
@@ -36,13 +36,13 @@ def saying(*lines: str) -> tuple[str, ...]:
 
 def test_a_run_there_is_the_ordinary_one_and_says_what_it_prints_and_how_it_ends() -> None:
     command = ("/usr/bin/env", f"PYTHONPATH={ROOT}", sys.executable)
-    found = all_events(ReachedRun("node-1", command, ["--no-such-option"], 60.0))
+    found = all_events(RemoteRun("node-1", command, ["--no-such-option"], 60.0))
     assert ("end", 2) in found
     assert any("no-such-option" in str(event) for event in found if event[0] == "output")
 
 
 def test_a_file_comes_in_pieces() -> None:
-    run = ReachedRun("node-1", saying(
+    run = RemoteRun("node-1", saying(
         json.dumps({"file": "assessment.json", "piece": "e30=", "more": True}),
         json.dumps({"file": "assessment.json", "piece": "Cg==", "more": False}), json.dumps({"end": 1}),
     ), [], 60.0)  # fmt: skip
@@ -63,7 +63,7 @@ def test_a_file_comes_in_pieces() -> None:
     ],
 )
 def test_what_is_no_run_is_lost_and_says_why(command: tuple[str, ...], says: str) -> None:
-    run = ReachedRun("node-1", command, [], 60.0)
+    run = RemoteRun("node-1", command, [], 60.0)
     with pytest.raises(NodeLostError, match=says.replace("(", r"\(")):
         all_events(run)
     run.cancel()
@@ -72,7 +72,7 @@ def test_what_is_no_run_is_lost_and_says_why(command: tuple[str, ...], says: str
 def test_another_version_there_is_refused() -> None:
     order = json.dumps({"host": "node-1", "arguments": [], "limit_s": 60, "version": "0.0.0"}) + "\n"
     done = subprocess.run(
-        [sys.executable, "-m", "readiness.fleet.links.remote_run"], input=order, capture_output=True, text=True, cwd=ROOT,
+        [sys.executable, "-m", "readiness.fleet.links.remote_agent"], input=order, capture_output=True, text=True, cwd=ROOT,
         timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 2
@@ -82,7 +82,7 @@ def test_another_version_there_is_refused() -> None:
 _ENDLESS = """
 import os, sys, time
 from readiness.fleet import node_run
-from readiness.fleet.links import remote_run
+from readiness.fleet.links import remote_agent
 def endless(*_):
     try:
         yield "output", "begun"
@@ -90,7 +90,7 @@ def endless(*_):
     finally:
         open(sys.argv[1], "w").write("ended")
 node_run.assess = endless
-sys.exit(remote_run.main())
+sys.exit(remote_agent.main())
 """
 
 

@@ -1,4 +1,4 @@
-"""Runs on hosts that a command reaches (ssh, srun, kubectl exec): each is a process of ours with a pipe each way."""
+"""Client of a fleet's trials: runs on hosts that a command reaches (ssh, srun, kubectl exec), each with two pipes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_FILE_BYTES = 64 * 2**20
 _WAIT_S = 5.0
 
 
-class ReachedRun:
+class RemoteRun:
     """A run on another host, as a `Task` of the coordinator. Closing its pipes ends it there."""
 
     def __init__(self, host: str, command: Sequence[str], arguments: Sequence[str], limit_s: float) -> None:
@@ -35,7 +35,7 @@ class ReachedRun:
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._process = subprocess.Popen(
-                [*command, "-m", "readiness.fleet.links.remote_run"],
+                [*command, "-m", "readiness.fleet.links.remote_agent"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, bufsize=0, start_new_session=True,
             )  # fmt: skip
         except OSError as problem:

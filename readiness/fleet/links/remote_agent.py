@@ -1,6 +1,6 @@
 """`readiness run` on a host that a command reaches: orders on standard input, what comes of it on standard output.
 
-Started as `python -m readiness.fleet.links.remote_run` there, so that no option passes through a shell. The first line of
+Started as `python -m readiness.fleet.links.remote_agent` there, so that no option passes through a shell. The first line of
 its input is an object with `host`, `arguments`, `limit_s` and `version`; it answers with lines: `output`, `file` in pieces,
 `end`, or `refused`. With the end of its input it ends, and the run with it.
 """
