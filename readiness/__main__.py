@@ -113,14 +113,14 @@ def _failed(code: Exit, message: str) -> int:
     arguments = sys.argv[1:]
     if "--exit-style=nagios" not in arguments and ("--exit-style", "nagios") not in pairwise(arguments):
         return code
-    from readiness.judging.plugin_status import PluginStatus
+    from readiness.judging.nagios_status import NagiosStatus
     from readiness.rendering import clean
 
     with contextlib.suppress(ReadinessError, OSError):
         text = clean(message.partition("\n")[0], 600).replace("|", "/")
-        print(f"READINESS {PluginStatus.UNKNOWN.name} - {text}")
+        print(f"READINESS {NagiosStatus.UNKNOWN.name} - {text}")
         sys.stdout.flush()
-    return PluginStatus.UNKNOWN
+    return NagiosStatus.UNKNOWN
 
 
 def _call() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from readiness import rendering
 from readiness.datamodel import Assessment, Decision, Level
-from readiness.judging.plugin_status import PluginStatus, plugin_status
+from readiness.judging.nagios_status import NagiosStatus, nagios_status
 from readiness.rendering import Kind, diagnosis
 
 _MOST_LINES, _MOST_DEFECTS = 20, 5
@@ -21,7 +21,7 @@ def render(
     fail_on: Level | None = Level.MUST,
 ) -> str:
     """`READINESS CRITICAL - training NOT READY 61..97, ... | training_score=61.2;;;0;100 ...`; --exit-style has its code."""
-    status = plugin_status(assessment, fail_on)
+    status = nagios_status(assessment, fail_on)
     text = f"{headline(status, ' '.join(_summary(assessment)))} | {' '.join(_performance(assessment))}\n"
     for line in _details(assessment):
         more = f"{_plain(line, 300)}\n"
@@ -31,7 +31,7 @@ def render(
     return text
 
 
-def headline(status: PluginStatus, text: str) -> str:
+def headline(status: NagiosStatus, text: str) -> str:
     """The first words of a plugin's output; what follows the vertical bar would be figures."""
     return f"READINESS {status.name} - {_plain(text, 600)}"
 

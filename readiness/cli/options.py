@@ -302,9 +302,9 @@ def put_message(text: str) -> None:
 
 def interrupted(style: ExitStyle) -> int:
     """The exit code of what somebody stopped."""
-    from readiness.judging.plugin_status import PluginStatus
+    from readiness.judging.nagios_status import NagiosStatus
 
-    return PluginStatus.UNKNOWN if style is ExitStyle.NAGIOS else Exit.INTERRUPTED
+    return NagiosStatus.UNKNOWN if style is ExitStyle.NAGIOS else Exit.INTERRUPTED
 
 
 def leave(
@@ -312,12 +312,12 @@ def leave(
 ) -> None:
     """End the command with the code of the worst verdict; where that is ready, with `least`."""
     from readiness.judging.judge import worst_exit
-    from readiness.judging.plugin_status import PluginStatus, plugin_status
+    from readiness.judging.nagios_status import NagiosStatus, nagios_status
 
     if style is ExitStyle.NAGIOS:
-        found = plugin_status(assessment, fail_on.level)
-        of_least = {Exit.NOT_READY: PluginStatus.CRITICAL, Exit.UNDETERMINED: PluginStatus.UNKNOWN}.get(least)
-        raise typer.Exit(found if of_least is None or found is PluginStatus.CRITICAL else of_least)
+        found = nagios_status(assessment, fail_on.level)
+        of_least = {Exit.NOT_READY: NagiosStatus.CRITICAL, Exit.UNDETERMINED: NagiosStatus.UNKNOWN}.get(least)
+        raise typer.Exit(found if of_least is None or found is NagiosStatus.CRITICAL else of_least)
     if assessment.interrupted:
         raise typer.Exit(interrupted(style))
     code = EXIT_OF[worst_exit(assessment.accelerators, fail_on.level)]

@@ -21,7 +21,7 @@ from readiness.datamodel import Assessment, Decision, Level, Outcome
 from readiness.documents import assessment as documents
 from readiness.documents.strict_json import plain
 from readiness.judging.judge import worst_exit
-from readiness.judging.plugin_status import PluginStatus, plugin_status
+from readiness.judging.nagios_status import NagiosStatus, nagios_status
 from readiness.rendering import Kind, kind
 from readiness.rendering.formats import formats, render
 from tests.support import build, saved
@@ -207,9 +207,9 @@ def test_metrics_name_what_is_open_and_what_was_measured() -> None:
 def test_a_plugin_line_has_state_and_figures(made: Any, fail_on: Level | None) -> None:
     assessment = made()
     first, *more = render("nagios", assessment, fail_on=fail_on).splitlines()
-    state = plugin_status(assessment, fail_on)
+    state = nagios_status(assessment, fail_on)
     assert first.startswith(f"READINESS {state.name} - ")
-    assert (state in (PluginStatus.CRITICAL, PluginStatus.UNKNOWN)) == is_red(assessment, fail_on)
+    assert (state in (NagiosStatus.CRITICAL, NagiosStatus.UNKNOWN)) == is_red(assessment, fail_on)
     assert first.count("|") == 1
     assert not any("|" in line for line in more)
     for figure in first.partition(" | ")[2].split(" "):
@@ -217,11 +217,11 @@ def test_a_plugin_line_has_state_and_figures(made: Any, fail_on: Level | None) -
 
 
 def test_ready_with_limits_is_a_warning_and_with_shoulds_critical() -> None:
-    assert plugin_status(build.one_use()) is PluginStatus.WARNING
-    assert plugin_status(build.one_use(), Level.SHOULD) is PluginStatus.CRITICAL
-    assert plugin_status(build.one_use(), None) is PluginStatus.OK
-    assert plugin_status(build.interrupted(), None) is PluginStatus.UNKNOWN
-    assert plugin_status(build.nothing()) is PluginStatus.UNKNOWN
+    assert nagios_status(build.one_use()) is NagiosStatus.WARNING
+    assert nagios_status(build.one_use(), Level.SHOULD) is NagiosStatus.CRITICAL
+    assert nagios_status(build.one_use(), None) is NagiosStatus.OK
+    assert nagios_status(build.interrupted(), None) is NagiosStatus.UNKNOWN
+    assert nagios_status(build.nothing()) is NagiosStatus.UNKNOWN
 
 
 def test_a_plugin_names_what_stands_in_the_way() -> None:
