@@ -19,6 +19,7 @@ from typing import Any
 from readiness.datamodel import Use
 from readiness.errors import UsageError
 from readiness.fleet.fleet_summary import Fleet
+from readiness.optional_imports import optional
 
 #: DuckDB may take so much; beyond that it uses files beside the one that it writes.
 _MEMORY = "384MB"
@@ -41,13 +42,8 @@ _VALUE = {"number": "INTEGER", "place": "INTEGER", "value": "DOUBLE"}
 
 def require_library() -> Any:
     """Return duckdb. Raises UsageError where it is not installed."""
-    try:
+    with optional("parquet", "a Parquet file", place="-f parquet"):
         import duckdb
-    except ImportError:
-        raise UsageError(
-            "Parquet needs DuckDB, which is not installed", place="-f parquet",
-            remedy="install readiness with the extra parquet: pip install 'readiness[parquet]'",
-        ) from None  # fmt: skip
     return duckdb
 
 

@@ -17,6 +17,7 @@ from readiness.errors import UsageError
 from readiness.fleet import node_run
 from readiness.fleet.coordinator import Node, NodeLostError
 from readiness.fleet.node_run import Event
+from readiness.optional_imports import optional
 
 #: One piece of news may be on its way for so long; what is lost is told by Ray as an error, not by waiting.
 _FETCH_S = 30.0
@@ -31,13 +32,8 @@ class RayEngine:
         """Connect. Raises UsageError where Ray is missing or the cluster cannot be reached."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray hides all GPUs from tasks that take none
-        try:
+        with optional("fleet", "a fleet's run", place="fleet"):
             ray: Any = importlib.import_module("ray")
-        except ImportError:
-            raise UsageError(
-                "a fleet's run needs Ray, which is not installed", place="fleet",
-                remedy="install readiness with the extra fleet: pip install 'readiness[fleet]'",
-            ) from None  # fmt: skip
         self._ray: Any = ray
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None)

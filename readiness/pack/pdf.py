@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 from readiness.errors import InternalError
+from readiness.optional_imports import optional
 from readiness.pack.contents import PAGE, Core, sha256
-from readiness.pack.optional_imports import optional
 from readiness.rendering.text import clean
 
 VARIANT = "pdf/a-3u"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from readiness.documents import files
 from readiness.errors import BadFileError
+from readiness.optional_imports import optional
 from readiness.pack.contents import dumped
 from readiness.pack.in_toto import PAYLOAD_TYPE
-from readiness.pack.optional_imports import optional
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from readiness.documents import files
 from readiness.documents.strict_json import Json
 from readiness.errors import BadFileError
+from readiness.optional_imports import optional
 from readiness.pack.contents import ENVELOPES, STATEMENT, TIMESTAMP_REPLY, dumped, sha256
-from readiness.pack.optional_imports import optional
 from readiness.rendering.text import clean
 
 if TYPE_CHECKING:

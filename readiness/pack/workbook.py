@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from readiness import rendering
+from readiness.optional_imports import optional
 from readiness.pack import evidence_matrix, sections
 from readiness.pack.contents import Core
 from readiness.pack.glossary import WORDS
-from readiness.pack.optional_imports import optional
 from readiness.rendering import Kind
 from readiness.rendering.text import clean
 

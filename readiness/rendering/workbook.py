@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from readiness.errors import UsageError
+from readiness.optional_imports import optional
 from readiness.rendering.text import clean
 
 if TYPE_CHECKING:
@@ -21,13 +21,8 @@ LINE = 15
 
 def open_workbook(stream: IO[bytes], title: str, version: str, started: str) -> Book:
     """Open a workbook; its day is that of the runs, not of the rendering. Raises UsageError where xlsxwriter is missing."""
-    try:
+    with optional("xlsx", "a workbook", place="-f xlsx"):
         import xlsxwriter
-    except ImportError:
-        raise UsageError(
-            "a workbook needs xlsxwriter, which is not installed", place="-f xlsx",
-            remedy="install readiness with the extra xlsx: pip install 'readiness[xlsx]'",
-        ) from None  # fmt: skip
     book = xlsxwriter.Workbook(stream, {
         "in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False,
         "nan_inf_to_errors": True,

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from readiness.errors import BadFileError, UsageError
+from readiness.optional_imports import optional
 from readiness.tracing import model_config, shrink_config
 from readiness.tracing.call_recorder import META
 from readiness.tracing.offline import is_network_error
@@ -27,7 +28,6 @@ _REDUCED_LENGTH = 96
 _WRITE_OUT = (
     "the network is not used: include what it refers to, e.g. `backbone_config` instead of `backbone`"
 )
-_INSTALL = "pip install 'readiness[trace]'"
 
 
 def of_config(config: Config, *, batch: int, length: int, dtype: torch.dtype, place: str, thin: bool = False) -> Model:
@@ -164,10 +164,8 @@ def _maker(transformers: Any, settings: Any, architectures: Any, place: str) -> 
 
 
 def _transformers() -> Any:
-    try:
+    with optional("trace", "a model of transformers", place="trace"):
         return importlib.import_module("transformers")
-    except ImportError as problem:
-        raise UsageError(f"transformers cannot be imported: {problem}", place="trace", remedy=_INSTALL) from problem
 
 
 @contextlib.contextmanager

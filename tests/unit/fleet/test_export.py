@@ -69,7 +69,7 @@ def test_a_fleet_without_a_run_is_a_table_without_rows(tmp_path: Path) -> None:
 
 def test_without_the_library_one_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(UsageError, match="Parquet needs DuckDB") as problem:
+    with pytest.raises(UsageError, match="a Parquet file needs what is not installed: import of duckdb") as problem:
         export.require_library()
     assert "readiness[parquet]" in (problem.value.remedy or "")
 
