@@ -199,10 +199,13 @@ def read_saved(file: Path, *, quiet: bool) -> Assessment:
     return saved
 
 
+def is_colour_refused(no_color: bool) -> bool:
+    """Return whether colours are off: `--no-color`, or a NO_COLOR that is not empty."""
+    return no_color or bool(os.environ.get("NO_COLOR"))
+
+
 def colour_for(stream_is_terminal: bool, no_color: bool) -> bool:
     """Return whether output to a stream is coloured."""
-    from readiness.cli.progress import is_colour_refused
-
     return stream_is_terminal and not is_colour_refused(no_color) and os.environ.get("TERM") != "dumb"
 
 

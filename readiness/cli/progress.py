@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import re
 import sys
 import time
@@ -13,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from readiness.cli.live_findings import LiveFindings, Unmet, count
+from readiness.cli.options import is_colour_refused
 from readiness.cli.remaining_time import Remaining
 from readiness.datamodel import AcceleratorFacts, Evidence, Level, Profile, Status, Use, Waiver
+from readiness.engine.runner import Observer
 from readiness.host.runqueue_wait import usable_cores
 from readiness.judging.host_load import in_words, measured_while_busy
 from readiness.rendering import Kind, clean, cut, figure, names, roughly, simulated, visible, width, wrap
@@ -40,35 +41,7 @@ _MOST_FOR_ESTIMATES = 0.05
 _TIMED = re.compile(r"^(?:s|ms|us|min)$|/s$")
 
 
-class Silent:
-    """Observer without output; base of the other one."""
-
-    def __enter__(self) -> Silent:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Do nothing."""
-
-    def looking(self) -> None:
-        """See `readiness.engine.runner.Observer`."""
-
-    def planned(self, accelerators: Sequence[AcceleratorFacts], jobs: Sequence[Job], known: Mapping[Key, Evidence]) -> None:
-        """See `readiness.engine.runner.Observer`."""
-
-    def started(self, job: Job, attempt: int) -> None:
-        """See `readiness.engine.runner.Observer`."""
-
-    def running(self, jobs: Sequence[tuple[Job, Worker]]) -> None:
-        """See `readiness.engine.runner.Observer`."""
-
-    def finished(self, job: Job, evidence: Evidence) -> None:
-        """See `readiness.engine.runner.Observer`."""
-
-    def stopping(self, reason: str, running: Sequence[Job], waiting: Sequence[Job]) -> None:
-        """See `readiness.engine.runner.Observer`."""
-
-
-class ProgressDisplay(Silent):
+class ProgressDisplay(Observer):
     """Observer that prints through rich: the same text with and without a terminal."""
 
     def __init__(
@@ -261,10 +234,10 @@ def _where(job: Job) -> str:
     return first if len(job.accelerators) == 1 else f"{first}+{len(job.accelerators) - 1}"
 
 
-def observer(request: Request, folder: Path, *, quiet: bool, verbose: bool, no_color: bool) -> Silent:
+def observer(request: Request, folder: Path, *, quiet: bool, verbose: bool, no_color: bool) -> Observer:
     """Return the observer that reports the progress of the run."""
     if quiet:
-        return Silent()
+        return Observer()
     from rich.console import Console
 
     console = Console(stderr=True, no_color=True if is_colour_refused(no_color) else None)
@@ -273,8 +246,3 @@ def observer(request: Request, folder: Path, *, quiet: bool, verbose: bool, no_c
         request.profile, folder, verbose=verbose, console=console, moving=sys.stderr.isatty(), uses=request.uses,
         waivers=request.waivers, within_s=request.within_s,
     )  # fmt: skip
-
-
-def is_colour_refused(no_color: bool) -> bool:
-    """Return whether colours are off: `--no-color`, or a NO_COLOR that is not empty."""
-    return no_color or bool(os.environ.get("NO_COLOR"))

@@ -134,7 +134,7 @@ def after(request: RunRequest, assessment: Assessment, *, quiet: bool, no_color:
 
 def _rehearse(request: Any, *, quiet: bool, no_color: bool) -> Rehearsal:
     from readiness import rehearsal
-    from readiness.cli.progress import is_colour_refused
+    from readiness.cli.options import is_colour_refused
     from readiness.rehearsal import progress
 
     title = f"rehearsal of {request.profile.name}, {len(request.selection.faults)} planted defects"

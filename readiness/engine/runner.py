@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Self
 
 from readiness import __version__, accelerators
 from readiness.accelerators import remote_devices
@@ -69,8 +69,17 @@ class Request:
     last: LastRun | None = None
 
 
-class Observer(Protocol):
-    """Observer of a run's progress (`readiness.cli.progress`). Called from the loop: must return at once."""
+class Observer:
+    """Observer of a run's progress, without output; `readiness.cli.progress` has one that prints.
+
+    Called from the loop: its methods must return at once.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop what is shown."""
 
     def looking(self) -> None:
         """Accelerators are being discovered."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Self
 
 from readiness.accelerators.run_timeline import RunTimeline
 from readiness.datamodel import AcceleratorFacts, Evidence
@@ -21,8 +21,17 @@ from readiness.rehearsal.plan import HANG_LIKE, HANG_PATIENCE_S, Key, Task
 _LOGGED_S = 60.0
 
 
-class Observer(Protocol):
-    """Observer of a rehearsal's progress. Its methods must return at once."""
+class Observer:
+    """Observer of a rehearsal's progress, without output; `readiness.rehearsal.progress` has one that prints.
+
+    Its methods must return at once.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop what is shown."""
 
     def planned(self, tasks: Sequence[Task], jobs: int) -> None:
         """Handle the plan: these tasks will run, `jobs` at a time."""

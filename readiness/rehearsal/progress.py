@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from readiness.datamodel import Evidence, Status
 from readiness.isolation.worker_process import Worker
 from readiness.rehearsal.document import NOTICE
+from readiness.rehearsal.executor import Observer
 from readiness.rehearsal.plan import HOST, Task
 from readiness.rendering import clean, duration, names
 
@@ -18,28 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-class NoProgress:
-    """Progress display that shows nothing; base class."""
-
-    def __enter__(self) -> NoProgress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Do nothing."""
-
-    def planned(self, tasks: Sequence[Task], jobs: int) -> None:
-        """See `readiness.rehearsal.executor.Observer`."""
-
-    def running(self, tasks: Sequence[tuple[Task, Worker]]) -> None:
-        """See `readiness.rehearsal.executor.Observer`."""
-
-    def finished(self, task: Task, evidence: Evidence) -> None:
-        """See `readiness.rehearsal.executor.Observer`."""
-
-
-class RichProgress(NoProgress):
+class RichProgress(Observer):
     """Progress display that uses rich: the same text with and without a terminal."""
 
     def __init__(self, title: str, console: Console, *, moving: bool = True) -> None:
@@ -61,9 +40,7 @@ class RichProgress(NoProgress):
             self.bar.add_task("starting", total=None)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.stop()
 
@@ -108,10 +85,10 @@ def _where(task: Task) -> str:
     return clean(f"{task.machine.removeprefix('planted ')} {ids}", 60)
 
 
-def observer(title: str, *, quiet: bool, no_color: bool) -> NoProgress:
+def observer(title: str, *, quiet: bool, no_color: bool) -> Observer:
     """Return the observer that reports the progress of the rehearsal."""
     if quiet:
-        return NoProgress()
+        return Observer()
     from rich.console import Console
 
     console = Console(stderr=True, no_color=True if no_color else None)

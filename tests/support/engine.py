@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 from readiness import accelerators, check_registry, package_data
-from readiness.cli.progress import Silent
 from readiness.datamodel import AcceleratorAssessment, Assessment, Evidence, Use
 from readiness.engine import runner
 from readiness.engine.journal import Journal
@@ -62,7 +61,7 @@ def run(folder: Path, profile_file: Path | str, **options: Any) -> Assessment:
     chosen = loader.load(str(profile_file), found)
     with Journal(folder) as journal:
         journal.open()
-        return runner.run(runner.Request(chosen, found, tuple(Use), **options), journal, Silent())
+        return runner.run(runner.Request(chosen, found, tuple(Use), **options), journal, runner.Observer())
 
 
 def evidence_of(assessment: Assessment | AcceleratorAssessment, check: str) -> Evidence:

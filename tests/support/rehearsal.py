@@ -26,7 +26,7 @@ from readiness.datamodel import (
 )
 from readiness.profile import loader
 from readiness.rehearsal import Rehearsal, Request, rehearse
-from readiness.rehearsal.progress import NoProgress
+from readiness.rehearsal.executor import Observer
 from readiness.rehearsal.seeded_faults import Selection, selection
 from tests.support import paths
 
@@ -60,7 +60,7 @@ def play(profile_path: Path, chips: Sequence[Path | str], observer: Any = None, 
     chosen = loader.load(str(profile_path), found)
     given: dict[str, Any] = {"seed": 7, "seeds": (7,), "jobs": 2} | options
     request = Request(profile=chosen, checklist=found, selection=selection([str(chip) for chip in chips]), uses=chosen.uses, **given)
-    return rehearse(request, observer or NoProgress())
+    return rehearse(request, observer or Observer())
 
 
 def made_check(id: str, *catches: str, scope: Scope = Scope.ACCELERATOR, alone: bool = False, typical_s: float = 1.0) -> Check:

@@ -15,9 +15,8 @@ from readiness.errors import Exit
 from readiness.rehearsal import Rehearsal
 from readiness.rehearsal.detection_matrix import DefectResult, Detection
 from readiness.rehearsal.document import to_json
-from readiness.rehearsal.executor import Executor
+from readiness.rehearsal.executor import Executor, Observer
 from readiness.rehearsal.plan import HOST, Task
-from readiness.rehearsal.progress import NoProgress
 from tests.support.engine import children
 from tests.support.rehearsal import chip_file, play, profile_file, use_checks
 
@@ -102,7 +101,7 @@ def test_a_false_alarm_exits_1_and_a_hang_has_one_attempt(tmp_path: Path, monkey
     assert not children()
 
 
-class Stopper(NoProgress):
+class Stopper(Observer):
     """Stops the rehearsal with the signal that a terminal sends, once something has ended on a simulated chip."""
 
     def __init__(self) -> None:
@@ -155,7 +154,7 @@ def test_limits(tmp_path: Path) -> None:
 
     made = selection([str(chip_file(tmp_path / f"{kind}.toml", f'kind = "{kind}"')) for kind in ("hang", "nan")])
     tasks = plan_rehearsal(made_request([made_check("a.b", "hang", "nan", typical_s=9.0)], made), host()).tasks()
-    executor = Executor(None, NoProgress(), [], [], 2)  # type: ignore[arg-type]
+    executor = Executor(None, Observer(), [], [], 2)  # type: ignore[arg-type]
     limits = {task.fault_kind: executor.limit_s(task) for task in tasks}
     assert limits == {None: 60.0, "hang": 60.0, "nan": 60.0}
     few = plan_rehearsal(made_request([replace(made_check("a.b", "hang", "nan", typical_s=2.0), limit_s=300.0)], made), host()).tasks()

@@ -267,7 +267,7 @@ def test_no_color_is_understood_in_one_place(
     monkeypatch.setenv("TERM", "xterm")
     if value is not None:
         monkeypatch.setenv("NO_COLOR", value)
-    assert progress.is_colour_refused(option) is refused
+    assert options.is_colour_refused(option) is refused
     assert options.colour_for(True, option) is not refused
     assert not options.colour_for(False, option)
 
