@@ -344,8 +344,3 @@ class _Scale:
         step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
         first = math.ceil(self.low / step - 1e-9)
         return [round(number * step, 12) for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
-
-
-def step_changes(values: Sequence[Point]) -> list[float]:
-    """Return the points at which a value rises: moments of a counter or a flag."""
-    return [after[0] for before, after in pairwise(values) if after[1] > before[1]]

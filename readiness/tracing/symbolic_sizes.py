@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from readiness.errors import UsageError
 from readiness.tracing.workload_schema import Call, Form, Phase, Spec
 
 Calls = Sequence[tuple[Phase, Call]]
@@ -111,12 +110,3 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
 
 def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
-
-
-def alignment_usage_error(problem: AlignmentError, place: str) -> UsageError:
-    """Return the usage error for a model whose traces cannot be aligned."""
-    return UsageError(
-        f"the model's calls at several sizes cannot be compared: {problem}",
-        place=place,
-        remedy="trace it at one size with --fixed; the workload then replays at that size alone",
-    )

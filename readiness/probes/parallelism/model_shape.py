@@ -59,11 +59,6 @@ class ModelShape:
         return 2 * self.ranks * math.ceil(4 / self.ranks)
 
     @property
-    def micro_batches(self) -> int:
-        """Micro-batches of a pipeline with one stage per rank: twice as many, so that it fills."""
-        return 2 * self.ranks
-
-    @property
     def experts(self) -> int:
         """Number of experts: a multiple of the ranks and of the groups."""
         unit = math.lcm(self.ranks, GROUPS)
