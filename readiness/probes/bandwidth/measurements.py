@@ -15,6 +15,7 @@ from readiness.distributed.types import LONGEST_ABOUT, Placement, RanksOutcome
 from readiness.probes.bandwidth import link_counters
 from readiness.probes.bandwidth.bus_bandwidth import bus_factor
 from readiness.probes.bandwidth.reports import CollectiveTimes, LinkState, OverlapTimes, PairTimes, TailTimes, TimeUp
+from readiness.probes.ranks_common import settling
 from readiness.probes.ranks_common.measurements import pair_matrix, unsupported
 from readiness.probes.ranks_common.process_groups import Subgroup
 
@@ -29,6 +30,7 @@ Buses = dict[tuple[str, int], dict[int, tuple[float, str]]]
 
 def measurements(outcome: RanksOutcome, placement: Placement, stack: Stack) -> Iterator[Yield]:
     """Yield all figures of a group, and of its links."""
+    yield from settling.rows(outcome, placement)
     yield from bandwidth(outcome, placement)
     yield from link_counters.measurements(stack, outcome, placement)
 

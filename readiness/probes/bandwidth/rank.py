@@ -22,6 +22,7 @@ from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.probes.bandwidth import tail_latency, transfers
 from readiness.probes.bandwidth.bus_bandwidth import blocks, bus_factor, group_sizes
 from readiness.probes.bandwidth.reports import CollectiveTimes, LinkState, Settings, TimeUp
+from readiness.probes.ranks_common import settling
 from readiness.probes.ranks_common.exact_inputs import exact_sum
 from readiness.probes.ranks_common.message_sizes import GROWTH, PERIOD, most_bytes, repeat_values
 from readiness.probes.ranks_common.process_groups import Subgroup
@@ -61,6 +62,7 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
     """Yield a report of each operation, size and group; then of pairs, tails, overlap, and the device's links."""
     world_size, settings = context.world_size, context.settings
     everyone = tuple(range(world_size))
+    yield from settling.settle(context, "collectives")
     with context.step("making groups of ranks"):
         subgroups = [
             subgroup for size in group_sizes(world_size) if size < world_size for subgroup in blocks(world_size, size)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from readiness.datamodel import Measurement, Row, Yield
 from readiness.distributed.types import LONGEST_ABOUT, Placement, RanksOutcome
 from readiness.probes.links.reports import (
+    PRODUCTS,
     CallReport,
     HostStalls,
     LaterLinkTimes,
@@ -24,6 +25,7 @@ from readiness.probes.links.reports import (
     TransfersDone,
     WrongResult,
 )
+from readiness.probes.ranks_common import settling
 from readiness.probes.ranks_common.host_pauses import stalled_s
 from readiness.probes.ranks_common.measurements import pair_matrix, unsupported
 from readiness.probes.ranks_common.process_groups import Subgroup
@@ -44,6 +46,7 @@ SLOW_SHARE = 0.8
 def links(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """Yield all figures of a group, finished or not."""
     finished = outcome.failure is None
+    yield from settling.rows(outcome, placement)
     yield from unsupported(outcome)
     yield from _wrong_elements(outcome, placement, finished)
     yield from _mismatches(outcome, placement, finished)
@@ -309,6 +312,8 @@ def _stragglers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
             about += f"; it was the slow one in {slow} of {len(turns)} turns"
             # The best time of another may be luck that came once; a rank that is slow is slow beside it, too.
             share = max(share, min(1.0, statistics.median_high(turns)))
+        if (hot := settling.unsettled(outcome, slowest, PRODUCTS)) is not None:
+            about = f"{about}; at rest before: {hot}"[:LONGEST_ABOUT]
         for rank in sorted(widths):
             yield Row({"load": load, "rank": rank, "width": int(width), "best_s": seconds[rank],
                        **_pace(outcome, rank, load, width)})  # fmt: skip

@@ -17,6 +17,8 @@ from readiness.distributed.types import RankContext
 from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.probes.links.repeated_allreduce import RepeatedAllReduce
 from readiness.probes.links.reports import (
+    PRODUCTS,
+    TRANSFERS,
     CallReport,
     HostStalls,
     LaterLinkTimes,
@@ -26,6 +28,7 @@ from readiness.probes.links.reports import (
     WrongResult,
 )
 from readiness.probes.links.stragglers import compare_ranks
+from readiness.probes.ranks_common import settling
 from readiness.probes.ranks_common.call_timings import CallTimings, quantiles
 from readiness.probes.ranks_common.host_pauses import StallDetector
 from readiness.probes.ranks_common.message_sizes import GROWTH, PERIOD, most_bytes, repeat_values
@@ -50,6 +53,7 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
 
     Transfers come first: sums by thousands are what hangs, and links that have been measured stay measured.
     """
+    yield from settling.settle(context, TRANSFERS)
     with context.step("making groups of ranks"):
         subgroups = groups(context.world_size)
     detector, reported = StallDetector(context.clock), 0
@@ -59,6 +63,7 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
         if new := detector.stalls[reported:]:
             reported += len(new)
             yield HostStalls(tuple(new))
+    yield from settling.settle(context, PRODUCTS)
     yield from compare_ranks(context, subgroups, sums)
 
 

@@ -9,6 +9,9 @@ from readiness.probes.ranks_common.call_timings import TimingSummary
 from readiness.probes.ranks_common.process_groups import Subgroup
 from readiness.probes.ranks_common.tensor_diff import TensorDiff
 
+#: Timed parts before which devices come to rest, as words.
+TRANSFERS, PRODUCTS = "transfers between pairs", "products of each rank"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
