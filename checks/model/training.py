@@ -161,7 +161,7 @@ def training(
         yield Row({"step_s": "not known: other work keeps the host busy", "waited": timed.waited})
     else:
         tflops = operations / timed.median / 1e12
-        yield Measurement("step_s", timed.median, here, spread=timed.quantile(0.75) - timed.quantile(0.25),
+        yield Measurement("step_s", timed.median, here, spread=timed.spread_s,
                           samples=len(timed.seconds))  # fmt: skip
         yield Measurement("tokens_per_s", batch * length / timed.median, here, samples=len(timed.seconds))
         yield Measurement("tflops", tflops, here, samples=len(timed.seconds))

@@ -72,8 +72,7 @@ def allocator(
         if on_host(accelerator) and not timing.waited <= MOST_WAITED:
             yield Row({**here, "request_us": "not known: other work keeps the host busy, or nobody knows"})
             continue
-        spread = 1e6 * (timing.quantile(0.75) - timing.quantile(0.25))
-        yield Measurement("request_us", 1e6 * timing.median, here, spread=spread, samples=len(timing.seconds))
+        yield Measurement("request_us", 1e6 * timing.median, here, spread=1e6 * timing.spread_s, samples=len(timing.seconds))
     if accelerator.device.type == "cpu" or reading is None:
         if on_host(accelerator) and not max(requested.fresh.waited, requested.kept.waited) <= MOST_WAITED:
             raise Skip("other work keeps the host busy, or nobody knows, and nothing but pace is measured there")

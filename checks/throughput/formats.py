@@ -106,7 +106,7 @@ def fastest(
         timing, shape = best.timing, " x ".join(map(str, best.shape))
         yield Row({**here, "shape": shape, "tried": best.tried, "seconds": timing.median, "fastest": timing.best,
                    "slowest": max(timing.seconds), "samples": len(timing.seconds), "checksum": best.checksum,
-                   "clock": timing.clock, "waited": timing.waited, **settled.cells()})  # fmt: skip
+                   "clock": timing.clock, "waited": timing.waited, **settled.cells(), **timing.unsteady()})  # fmt: skip
         if on_host(accelerator) and not timing.waited <= MOST_WAITED:
             yield Row({**here, "tflops": "not known: other work keeps the host busy, or nobody knows"})
             continue

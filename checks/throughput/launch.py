@@ -68,8 +68,7 @@ def launch(accelerator: Accelerator, *, budget_s: float = 0.3) -> Iterator[Yield
         yield Row({"launch_us": "not known: other work keeps the host busy, or nobody knows", "waited": waited})
         return
     for name, timing in (("launch_us", found.queued), ("return_us", found.returned)):
-        spread = 1e6 * (timing.quantile(0.75) - timing.quantile(0.25))
-        yield Measurement(name, 1e6 * timing.median, spread=spread, samples=len(timing.seconds))
+        yield Measurement(name, 1e6 * timing.median, spread=1e6 * timing.spread_s, samples=len(timing.seconds))
     for quantile, share in (("p50", 0.5), ("p99", 0.99)):
         trip = found.round_trip
         yield Measurement("round_trip_us", 1e6 * trip.quantile(share), {"quantile": quantile}, samples=len(trip.seconds))

@@ -80,8 +80,8 @@ def matmul(
     import torch
 
     from readiness.probes.throughput import rate_baselines
-    from readiness.probes.throughput.gemm import product_chain
-    from readiness.probes.throughput.timing import clock_of, measured, settle
+    from readiness.probes.throughput.gemm import product_chain, timed
+    from readiness.probes.throughput.timing import clock_of, settle
 
     rated, device, clock = accelerator.rated(), accelerator.device, clock_of(accelerator)
 
@@ -95,7 +95,7 @@ def matmul(
                     break
                 size *= 2
             settled = settle(accelerator)
-            timing = measured(accelerator, chain.step, budget_s=budget_s)
+            timing = timed(accelerator, chain, budget_s=budget_s)
             checksum = chain.checksum()
         except (RuntimeError, NotImplementedError, TypeError) as problem:
             yield Measurement("supported", 0, {"dtype": name})
@@ -104,6 +104,7 @@ def matmul(
         yield Measurement("supported", 1, {"dtype": name})
         yield Row({"dtype": name, "size": size, "seconds": timing.median, "fastest": min(timing.seconds),
                    "slowest": max(timing.seconds), "checksum": checksum, "clock": timing.clock, **settled.cells(),
+                   **timing.unsteady(),
                    "precision": torch.get_float32_matmul_precision()})  # fmt: skip
         work = 2.0 * size**3
         yield Measurement(

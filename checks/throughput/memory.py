@@ -60,23 +60,19 @@ def memory(
     host `host_mib`; never more than an eighth of the free memory) is copied to another. Size and bandwidth are held against
     those that this model of device is sold with, where they are known.
     """
-    import torch
-
-    from readiness.probes.throughput.timing import measured, settle
+    from readiness.probes.throughput.memory_operations import BlockCopy
+    from readiness.probes.throughput.timing import settle
 
     size = (host_mib if accelerator.device.type == "cpu" else device_mib) * 2**20
     reading = accelerator.memory()
     if reading is not None:
         size = min(size, reading[0] // 8)
-    drawn = torch.randint(0, 256, (2**22 + 1,), dtype=torch.uint8, generator=accelerator.generator("bandwidth"))
-    source = drawn.repeat(-(-size // drawn.numel()))[:size].to(accelerator.device)
-    target = torch.empty_like(source)
+    block = BlockCopy.drawn(accelerator, size)
     settled = settle(accelerator)
-    timing = measured(accelerator, lambda: target.copy_(source), budget_s=budget_s)
-    equal = torch.equal(source, target)
-    yield Measurement("wrong_bytes", 0 if equal else int((source.cpu() != target.cpu()).sum()))
+    timing = block.timed(accelerator, budget_s=budget_s)
+    yield Measurement("wrong_bytes", block.wrong_bytes())
     yield Row({"bytes": size, "seconds": timing.median, "fastest": timing.best, "slowest": max(timing.seconds),
-               "clock": timing.clock, **settled.cells()})  # fmt: skip
+               "clock": timing.clock, **settled.cells(), **timing.unsteady()})  # fmt: skip
     work = 2.0 * size
     yield Measurement(
         "bandwidth_gbps", timing.rate(work) / 1e9, spread=timing.spread(work) / 1e9, samples=len(timing.seconds)

@@ -74,7 +74,8 @@ def stream(
         here = {"op": operation.name}
         wrong += operation.wrong()
         yield Row({**here, "seconds": timing.median, "fastest": timing.best, "slowest": max(timing.seconds),
-                   "samples": len(timing.seconds), "clock": timing.clock, "waited": timing.waited})  # fmt: skip
+                   "samples": len(timing.seconds), "clock": timing.clock, "waited": timing.waited,
+                   **timing.unsteady()})  # fmt: skip
         if on_host(accelerator) and not timing.waited <= MOST_WAITED:
             yield Row({**here, "gbps": "not known: other work keeps the host busy, or nobody knows"})
             continue

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from readiness.accelerators.base import Accelerator
+from readiness.probes.throughput import timing
+from readiness.probes.throughput.timing import Timing
 
 #: Rows that are drawn; larger matrices repeat them shuffled, which is as hard to multiply and quick to make.
 _DRAWN = 512
@@ -33,9 +35,20 @@ class Chain:
         self.left = self.left @ self.right
         self.steps += 1
 
+    def renewed(self) -> Chain:
+        """Return the same chain in memory of its own."""
+        return Chain(self.start.clone(), self.right.clone(), self.left.clone())
+
     def checksum(self) -> float:
         """Return the mean magnitude of the latest result; reading it makes every product necessary."""
         return float(self.left.float().abs().mean())
+
+
+def timed(accelerator: Accelerator, chain: Chain, *, budget_s: float) -> Timing:
+    """Time the products of a chain."""
+    return timing.measured(
+        accelerator, chain.step, budget_s=budget_s, renewed=lambda: chain.renewed().step, size_bytes=4 * chain.right.nbytes
+    )
 
 
 def product_chain(accelerator: Accelerator, dtype: torch.dtype, size: int) -> Chain:

@@ -36,11 +36,33 @@ class Operation:
         return int((~torch.isclose(found, wanted, rtol=1e-6, atol=1e-6)).sum())
 
 
-def operations(accelerator: Accelerator, size_bytes: int) -> Iterator[Operation]:
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Blocks of memory: two that are read, one that is written, and the rows that are gathered, on host and device."""
+
+    a: Tensor
+    b: Tensor
+    out: Tensor
+    index: Tensor
+    chosen: Tensor
+
+    @classmethod
+    def drawn(cls, accelerator: Accelerator, size_bytes: int) -> Blocks:
+        """Return blocks of about so many bytes of random float32 numbers."""
+        count = max(size_bytes // 4 // _COLUMNS, 1) * _COLUMNS
+        a, b = (inputs.drawn(accelerator, (count,), torch.float32, "memory", name) for name in ("a", "b"))
+        index = torch.randperm(count // _COLUMNS, generator=accelerator.generator("throughput", "gather"))
+        return cls(a, b, torch.zeros_like(a), index, index.to(a.device))
+
+    def renewed(self) -> Blocks:
+        """Return the same in memory of their own."""
+        return Blocks(self.a.clone(), self.b.clone(), self.out.clone(), self.index, self.chosen)
+
+
+def operations(blocks: Blocks) -> Iterator[Operation]:
     """Yield the operations of STREAM, writing alone, reading alone, and a gather of random rows, on float32 blocks."""
-    count = max(size_bytes // 4 // _COLUMNS, 1) * _COLUMNS
-    a, b = (inputs.drawn(accelerator, (count,), torch.float32, "memory", name) for name in ("a", "b"))
-    out = torch.empty_like(a)
+    a, b, out, index, chosen = blocks.a, blocks.b, blocks.out, blocks.index, blocks.chosen
+    count = a.numel()
     some = min(count, _COMPARED)
     first, second = a[:some].cpu(), b[:some].cpu()
     width = float(4 * count)
@@ -54,8 +76,7 @@ def operations(accelerator: Accelerator, size_bytes: int) -> Iterator[Operation]
     total = torch.empty((), device=a.device)
     yield Operation("read", width, lambda: torch.amax(a, 0, out=total), total, lambda: a.cpu().amax().view(1))
     table, rows = a.view(-1, _COLUMNS), count // _COLUMNS
-    index = torch.randperm(rows, generator=accelerator.generator("throughput", "gather"))
-    chosen, gathered = index.to(a.device), out.view(-1, _COLUMNS)
+    gathered = out.view(-1, _COLUMNS)
     yield Operation(
         "gather", 2 * width + 8.0 * rows, lambda: torch.index_select(table, 0, chosen, out=gathered), gathered,
         lambda: _rows(a, index[: some // _COLUMNS]),
@@ -63,9 +84,58 @@ def operations(accelerator: Accelerator, size_bytes: int) -> Iterator[Operation]
 
 
 def measure(accelerator: Accelerator, size_bytes: int, *, budget_s: float) -> Iterator[tuple[Operation, Timing]]:
-    """Time each operation for its part of the budget. Raises what the device raises."""
-    for operation in operations(accelerator, size_bytes):
-        yield operation, timing.measured(accelerator, operation.call, budget_s=budget_s / 7, least=3)
+    """Time each operation for its part of the budget. Raises what the device raises.
+
+    On devices of the host's memory in turns, each round in blocks of its own; on others one after the other, so that what
+    was measured is told before the next begins.
+    """
+    blocks = Blocks.drawn(accelerator, size_bytes)
+    chosen, budget_s, least = list(operations(blocks)), budget_s / 7, 3
+    if not timing.on_host(accelerator):
+        for operation in chosen:
+            yield operation, timing.measured(accelerator, operation.call, budget_s=budget_s, least=least)
+        return
+    timed = timing.in_turns(
+        accelerator, [operation.call for operation in chosen], budget_s=budget_s, least=timing.ROUNDS,
+        renewed=lambda: [operation.call for operation in operations(blocks.renewed())], size_bytes=3 * blocks.a.nbytes,
+    )  # fmt: skip
+    for operation, one in zip(chosen, timed, strict=True):
+        operation.call()  # the next ones have written over its result
+        yield operation, one
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCopy:
+    """A block of random bytes and where it is copied to."""
+
+    source: Tensor
+    target: Tensor
+
+    @classmethod
+    def drawn(cls, accelerator: Accelerator, size_bytes: int) -> BlockCopy:
+        """Return a block of so many bytes on the device, and memory for its copy."""
+        drawn = torch.randint(0, 256, (2**22 + 1,), dtype=torch.uint8, generator=accelerator.generator("bandwidth"))
+        source = drawn.repeat(-(-size_bytes // drawn.numel()))[:size_bytes].to(accelerator.device)
+        return cls(source, torch.empty_like(source))
+
+    def copy(self) -> None:
+        """Copy the block."""
+        self.target.copy_(self.source)
+
+    def renewed(self) -> BlockCopy:
+        """Return the same in memory of its own."""
+        return BlockCopy(self.source.clone(), self.target.clone())
+
+    def wrong_bytes(self) -> int:
+        """Return how many bytes differ from the block's."""
+        return 0 if torch.equal(self.source, self.target) else int((self.source.cpu() != self.target.cpu()).sum())
+
+    def timed(self, accelerator: Accelerator, *, budget_s: float) -> Timing:
+        """Time the copy."""
+        return timing.measured(
+            accelerator, self.copy, budget_s=budget_s, renewed=lambda: self.renewed().copy,
+            size_bytes=2 * self.source.nbytes,
+        )  # fmt: skip
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:

@@ -108,6 +108,11 @@ class Sum:
             for number in range(self.samples)
         ]
 
+    def round_rates(self, of: Callable[[Product], float]) -> list[float]:
+        """Return the rate of the whole pass in each round."""
+        medians = [[item.product.calls * one for one in item.timing.round_medians()] for item in self.done if item.timing]
+        return [self.amount(of) / sum(seconds) for seconds in zip(*medians, strict=False)]
+
     @property
     def beside(self) -> Beside | None:
         """The device's time beside the host's, summed up; None where none was taken."""
@@ -328,12 +333,16 @@ def measurements(accelerator: Accelerator, timed: Sequence[Timed], settled: timi
                 yield Measurement("share_of_host", beside.share, here, about=about)
 
 
+def _operations(product: Product) -> float:
+    return product.operations
+
+
 def _rates(accelerator: Accelerator, found: Sum, here: dict[str, str]) -> Iterator[Yield]:
     """Yield median and best of operations and bytes a second, and both over what the device is rated as."""
-    work, size = found.amount(lambda product: product.operations), found.amount(lambda product: product.bytes)
+    work, size = found.amount(_operations), found.amount(lambda product: product.bytes)
     median, best = found.seconds(lambda one: one.median), found.seconds(lambda one: one.best)
     interrupted = max(item.timing.interrupted for item in found.done if item.timing is not None)
-    spread = timing.spread_of(found.rates(lambda product: product.operations), interrupted)
+    spread = timing.spread_of(found.rates(_operations), interrupted, found.round_rates(_operations))
     yield Measurement("tflops", work / median / 1e12, here, spread=spread / 1e12, samples=found.samples)
     yield Measurement("best_tflops", work / best / 1e12, here, samples=found.samples)
     yield Measurement("gbps", size / median / 1e9, here, samples=found.samples)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any
 
 from readiness.accelerators.base import Accelerator
@@ -23,6 +25,17 @@ SAMPLE_S = 0.005
 _MOST_CALLS = 1000
 #: Of fewer samples than so many quartiles say little.
 _FEW = 8
+#: Samples are taken in so many rounds, on the host each on memory of its own; another run is taken for one more round.
+ROUNDS = 5
+#: By how many standard deviations of the rounds two of them differ at most in 95 of 100 cases, by the number of rounds:
+#: Student's quantile times the square root of two, as ISO 5725-6 limits the difference of two results.
+_LIMITS = {2: 17.97, 3: 6.09, 4: 4.50, 5: 3.93}
+#: A rate whose spread is more than this share of it is called unsteady.
+UNSTEADY = 0.1
+#: A later round begins with a call that is not timed where that takes less than this share of it.
+_SHORT = 0.1
+#: Share of the free memory that blocks of earlier rounds may keep, so that new ones cannot lie where those did.
+_KEPT_SHARE = 0.25
 #: Events that count less of the same batch, or more, than the host's clock are not believed.
 _BELIEVED = (0.7, 1.05)
 #: A device that comes to rest loses more than this between two readings: degrees, watts, megahertz; bytes come free.
@@ -36,13 +49,15 @@ class Timing:
 
     `waited` is the share of the time for which the process waited for a processor (nan where nobody knows), `clock` whose
     clock it was: `host`, or `device` where the device's events were believed. `interrupted` is `waited` where the device
-    computes with the host's processors and waiting interrupts what is timed, else 0.
+    computes with the host's processors and waiting interrupts what is timed, else 0. `rounds` is how many of the samples
+    each round took, in order; without it equal parts of them are rounds.
     """
 
     seconds: tuple[float, ...]
     waited: float = math.nan
     clock: str = "host"
     interrupted: float = 0.0
+    rounds: tuple[int, ...] = ()
 
     @property
     def busy(self) -> bool:
@@ -69,7 +84,30 @@ class Timing:
 
     def spread(self, work: float) -> float:
         """Return by how much the median rate of another run may differ, per second."""
-        return spread_of([work / seconds for seconds in self.seconds], self.interrupted)
+        rounds = [work / seconds for seconds in self.round_medians()]
+        return spread_of([work / seconds for seconds in self.seconds], self.interrupted, rounds)
+
+    @property
+    def spread_s(self) -> float:
+        """By how much the median of another run may differ, in seconds."""
+        return spread_of(self.seconds, self.interrupted, self.round_medians())
+
+    def round_medians(self) -> list[float]:
+        """Return the median of each round, in seconds per call: none where there are too few samples for rounds."""
+        rounds, count = self.rounds, len(self.seconds)
+        if not rounds and count >= 2 * ROUNDS:
+            rounds = tuple(count * (number + 1) // ROUNDS - count * number // ROUNDS for number in range(ROUNDS))
+        ends = (0, *accumulate(rounds))
+        return [statistics.median(self.seconds[begin:end]) for begin, end in pairwise(ends)]
+
+    def unsteady(self) -> dict[str, str]:
+        """Return the cell of a row that says how unsteady the rate is; none of a steady one."""
+        share = self.spread(1.0) / self.rate(1.0)
+        if share <= UNSTEADY:
+            return {}
+        medians = [1e3 * seconds for seconds in self.round_medians()]
+        took = f"; rounds took {min(medians):.3g} to {max(medians):.3g} ms" if len(medians) > 1 else ""
+        return {"unsteady": f"another run may differ by {share:.0%}{took}"}
 
 
 def quartiles(values: Sequence[float]) -> float:
@@ -80,16 +118,29 @@ def quartiles(values: Sequence[float]) -> float:
     return high - low
 
 
-def spread_of(values: Sequence[float], interrupted: float = 0.0) -> float:
-    """Return the distance between the quartiles of some rates, or between all of a few; more where they were interrupted.
+def spread_of(values: Sequence[float], interrupted: float = 0.0, medians: Sequence[float] = ()) -> float:
+    """Return by how much the median of another run may differ from that of these values; `medians` are those of rounds.
 
-    Quartiles tell how samples of one run differ. Other work leaves caches cold and shares the memory also while this process
-    runs, for longer than a run takes: the share of the time that it took is a share of the rate that is in doubt.
+    Samples of one moment agree better than runs do: other runs have other pages of memory, and neighbours on the machine
+    come and go. So the base is how far rounds lie apart (`rounds_limit`), as if another run were one more of them; never
+    less than the distance between the quartiles, or between all of a few. Other work leaves caches cold and shares the
+    memory also while this process runs: the share of the time that it took is a share of the rate that is in doubt.
     """
     if len(values) < 2:
         return 0.0
     within = quartiles(values) if len(values) >= _FEW else max(values) - min(values)
-    return within + statistics.median(values) * min(1.0, interrupted if interrupted > 0 else 0.0)
+    doubt = statistics.median(values) * min(1.0, interrupted if interrupted > 0 else 0.0)
+    return max(within + doubt, rounds_limit(medians))
+
+
+def rounds_limit(medians: Sequence[float]) -> float:
+    """Return how far apart two rounds are at most in 95 of 100 cases, from the medians of some; 0 of fewer than two.
+
+    It is not divided by the root of their number: what drifts for longer than a run moves all of its rounds.
+    """
+    if len(medians) < 2:
+        return 0.0
+    return _LIMITS.get(len(medians), _LIMITS[ROUNDS]) * statistics.stdev(medians)
 
 
 def once(work: Callable[[], object], synchronize: Callable[[], None]) -> float:
@@ -126,38 +177,99 @@ def repeat(
 
 
 def measured(
-    accelerator: Accelerator, work: Callable[[], object], *, budget_s: float, least: int = 5, most: int = 100
-) -> Timing:
-    """Time calls on a device as the field does, after a warm-up. Raises what the device raises.
+    accelerator: Accelerator, work: Callable[[], object], *, budget_s: float, least: int = 5, most: int = 100,
+    renewed: Callable[[], Callable[[], object]] | None = None, size_bytes: float = 0.0,
+) -> Timing:  # fmt: skip
+    """Time calls on a device as the field does, after a warm-up and in rounds. Raises what the device raises.
 
     By the device's own events, if the device is of its own silicon and they agree with the host's clock over the same batch;
-    else by the host's clock. On devices of the host's processors without the time in the run queue.
+    else by the host's clock. On devices of the host's processors without the time in the run queue, and each round with what
+    `renewed` returns: the same call on memory of its own, of so many bytes.
     """
-    synchronize, clock = accelerator.synchronize, clock_of(accelerator)
-    work()
-    calls = _calls(clock(work))
-    many, by_events = _several(work, calls), list[float]()
-    pair = None if on_host(accelerator) else events(accelerator)
+    again = None if renewed is None else lambda: [renewed()]
+    return in_turns(
+        accelerator, [work], budget_s=budget_s, least=least, most=most, renewed=again, size_bytes=size_bytes
+    )[0]  # fmt: skip
 
-    def sample() -> float:
-        if pair is None:
-            return clock(many) / calls
-        synchronize()
+
+def in_turns(
+    accelerator: Accelerator, calls: Sequence[Callable[[], object]], *, budget_s: float, least: int = 5, most: int = 100,
+    renewed: Callable[[], Sequence[Callable[[], object]]] | None = None, size_bytes: float = 0.0,
+) -> list[Timing]:  # fmt: skip
+    """Time several calls as `measured` does, each for its own budget, in turns: all of them in every round.
+
+    What changes in the meantime is then seen by each. Blocks of earlier rounds are kept as far as memory allows, else the
+    next ones would lie where they did.
+    """
+    rounds = max(1, min(ROUNDS, least))
+    samplers = [_Sampler(accelerator) for _ in calls]
+    fresh = renewed if on_host(accelerator) else None
+    kept: deque[Sequence[Callable[[], object]]] = deque(maxlen=_sets(accelerator, size_bytes) if fresh is not None else 1)
+    for number in range(rounds):
+        if number and fresh is not None:
+            kept.append(calls)
+            calls = fresh()
+        for sampler, call in zip(samplers, calls, strict=True):
+            sampler.take(call, budget_s=budget_s / rounds, least=-(-least // rounds), most=max(1, most // rounds))
+    return [sampler.timing() for sampler in samplers]
+
+
+def _sets(accelerator: Accelerator, size_bytes: float) -> int:
+    """Return how many sets of blocks may be kept beside those in use: one at least, since the next must lie elsewhere."""
+    reading = accelerator.memory()
+    if reading is None or size_bytes <= 0:
+        return ROUNDS if size_bytes <= 0 else 1
+    return max(1, min(ROUNDS, int(_KEPT_SHARE * reading[0] / size_bytes)))
+
+
+@dataclass(slots=True)
+class _Sampler:
+    """Samples of one call, round by round: by the host's clock and, where the device has events, by those."""
+
+    accelerator: Accelerator
+    calls: int = 0
+    single_s: float = 0.0
+    taken: list[Timing] = field(default_factory=list)
+    by_events: list[float] = field(default_factory=list)
+    pair: tuple[Any, Any] | None = None
+
+    def take(self, work: Callable[[], object], *, budget_s: float, least: int, most: int) -> None:
+        """Take the samples of a round. The first one begins with a warm-up, others with a call where that is short."""
+        clock = clock_of(self.accelerator)
+        if not self.calls:
+            work()
+            self.single_s = clock(work)
+            self.calls = _calls(self.single_s)
+            self.pair = None if on_host(self.accelerator) else events(self.accelerator)
+        elif self.single_s < _SHORT * budget_s:
+            work()
+        many = _several(work, self.calls)
+        self.taken.append(sampled(lambda: self._sample(many, clock), budget_s=budget_s, least=least, most=most))
+
+    def _sample(self, many: Callable[[], None], clock: Callable[[Callable[[], object]], float]) -> float:
+        if self.pair is None:
+            return clock(many) / self.calls
+        self.accelerator.synchronize()
         started = time.perf_counter()
-        pair[0].record()
+        self.pair[0].record()
         many()
-        pair[1].record()
-        synchronize()
+        self.pair[1].record()
+        self.accelerator.synchronize()
         passed = time.perf_counter() - started
-        by_events.append(elapsed_s(pair) / calls)
-        return passed / calls
+        self.by_events.append(elapsed_s(self.pair) / self.calls)
+        return passed / self.calls
 
-    timing = sampled(sample, budget_s=budget_s, least=least, most=most)
-    if on_host(accelerator):
-        return replace(timing, interrupted=timing.waited)
-    if not by_events or not _BELIEVED[0] <= statistics.median(by_events) / timing.median <= _BELIEVED[1]:
-        return timing
-    return Timing(tuple(by_events), timing.waited, "device")
+    def timing(self) -> Timing:
+        """Return all samples, by whose clock can be believed."""
+        seconds = tuple(one for part in self.taken for one in part.seconds)
+        rounds = tuple(len(part.seconds) for part in self.taken)
+        waited = sum(part.waited * len(part.seconds) for part in self.taken) / len(seconds)
+        if on_host(self.accelerator):
+            return Timing(seconds, waited, interrupted=waited, rounds=rounds)
+        agreed = statistics.median(self.by_events) / statistics.median(seconds) if self.by_events else math.nan
+        if not _BELIEVED[0] <= agreed <= _BELIEVED[1]:
+            return Timing(seconds, waited, rounds=rounds)
+        return Timing(tuple(self.by_events), waited, "device", rounds=rounds)
 
 
 def on_host(accelerator: Accelerator) -> bool:

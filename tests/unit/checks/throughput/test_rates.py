@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,11 +39,12 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that keeps nobody waiting, and a clock by which every call takes two milliseconds, its best one."""
     monkeypatch.setattr(timing, "waited_s", lambda: 0.0)
 
-    def measured(_: Any, work: Callable[[], object], **__: Any) -> Timing:
-        work()
-        return Timing((0.001, 0.002, 0.002, 0.003), 0.0)
+    def in_turns(_: Any, calls: Sequence[Callable[[], object]], **__: Any) -> list[Timing]:
+        for call in calls:
+            call()
+        return [Timing((0.001, 0.002, 0.002, 0.003), 0.0) for _ in calls]
 
-    monkeypatch.setattr(timing, "measured", measured)
+    monkeypatch.setattr(timing, "in_turns", in_turns)
 
 
 def rated_as(monkeypatch: pytest.MonkeyPatch, **figures: Any) -> None:
@@ -288,7 +289,7 @@ def test_an_operation_that_is_not_done_is_wrong(quiet: None, monkeypatch: pytest
 
 
 def test_a_busy_host_leaves_what_was_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "measured", lambda _, work, **__: (work(), Timing((0.001,), math.nan))[1])
+    monkeypatch.setattr(timing, "in_turns", lambda _, calls, **__: [(call(), Timing((0.001,), math.nan))[1] for call in calls])
     evidence = run_check("throughput.stream", cpu(0), host_mib=1)
     assert values(evidence, "gbps") == []
     assert value(evidence, "wrong_values") == 0
