@@ -203,23 +203,21 @@ def in_turns(
     """
     rounds = max(1, min(ROUNDS, least))
     samplers = [_Sampler(accelerator) for _ in calls]
-    fresh = renewed if on_host(accelerator) else None
-    kept: deque[Sequence[Callable[[], object]]] = deque(maxlen=_sets(accelerator, size_bytes) if fresh is not None else 1)
+    most_kept = _sets(accelerator, size_bytes) if renewed is not None and on_host(accelerator) else 0
+    kept: deque[Sequence[Callable[[], object]]] = deque(maxlen=most_kept)
     for number in range(rounds):
-        if number and fresh is not None:
+        if number and most_kept and renewed is not None:
             kept.append(calls)
-            calls = fresh()
+            calls = renewed()
         for sampler, call in zip(samplers, calls, strict=True):
             sampler.take(call, budget_s=budget_s / rounds, least=-(-least // rounds), most=max(1, most // rounds))
     return [sampler.timing() for sampler in samplers]
 
 
 def _sets(accelerator: Accelerator, size_bytes: float) -> int:
-    """Return how many sets of blocks may be kept beside those in use: one at least, since the next must lie elsewhere."""
+    """Return how many sets of blocks may be kept beside a new one; of none the next would lie where it did."""
     reading = accelerator.memory()
-    if reading is None or size_bytes <= 0:
-        return ROUNDS if size_bytes <= 0 else 1
-    return max(1, min(ROUNDS, int(_KEPT_SHARE * reading[0] / size_bytes)))
+    return 0 if reading is None else max(0, min(ROUNDS, int(_KEPT_SHARE * reading[0] / max(size_bytes, 1)) - 1))
 
 
 @dataclass(slots=True)
