@@ -107,8 +107,7 @@ class Comparison:
             elif exact:
                 wrong = _unequal(out, expected)
             else:
-                scale = _size(self.sample.tensors()[0]) if self.entry.within(op_semantics.SHRINKS) else self._least_size()
-                wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), scale)
+                wrong = self._by_ratio(out, expected, native, partial(_at, sensitivity, position), self._of_terms(position))
                 # The order of summation is free, and another one may err several times as much as the CPU's.
                 wrong = None if wrong is not None and self._within_sum_bound(out) else wrong
             if wrong:
@@ -276,8 +275,15 @@ class Comparison:
             return 0.0
         return max((roundoff(tensor.dtype) for tensor in self._floating()), default=0.0)
 
-    def _least_size(self) -> float:
-        """Return 1 where no input can be moved by a rounding: the size of what cancels in a window, or at a whole number."""
+    def _of_terms(self, position: int) -> float:
+        """Return the size of the terms that a result is the difference of, where that is known; else 0.
+
+        It is 1 where no input can be moved by a rounding: what cancels in a window, or at a whole number.
+        """
+        if self.entry.within(op_semantics.SHRINKS):
+            return _size(self.sample.tensors()[0])
+        if self.entry.within(op_semantics.UPDATES):
+            return _size(self.sample.arguments[0][position]) / 2  # eight roundings of that are four of the parameter
         return 0.0 if next(self._floating(), None) is not None else 1.0
 
     def _floating(self) -> Iterator[torch.Tensor]:

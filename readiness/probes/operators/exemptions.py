@@ -25,6 +25,7 @@ FORGIVING = {
     "UNORDERED": "come in no defined order: shape, dtype, finite, and the same again",
     "NO_VIEWS": "ask for dense inputs at multiples of 16, or take long: not tried on views",
     "SHRINKS": "subtract nearly the same from their argument: held to the size of the argument",
+    "UPDATES": "write what is left of a parameter after steps that each round it: held to half the size of the parameter",
     "LOSES_TAILS": "make their tail of one plus what is nearly -1: each element is held to the size of its argument",
     "CANCELS_NEAR_ZERO": "have a gradient of terms as large as the inverse of the argument: each element is held to those",
     "NO_QUOTIENTS": "have a gradient that is no limit of differences, by definition: not held against difference quotients",

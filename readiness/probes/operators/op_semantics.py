@@ -95,6 +95,13 @@ SHRINKS = frozenset({
     "nn.functional.tanhshrink",
 })  # fmt: skip
 
+#: Write what is left of a parameter after two steps. Each rounds the parameter once or twice, and what it subtracts, which
+#: is a tenth to a third of the gradient, a few times: together less than four times, also where hardly anything is left.
+UPDATES = frozenset({
+    "optim.AdamW.foreach", "optim.AdamW.fused", "optim.AdamW.fused.found_inf", "optim.SGD.foreach", "optim.SGD.fused",
+    "optim.SGD.fused.found_inf",
+})  # fmt: skip
+
 #: Make their tail of one plus what is nearly -1, on every device: each element is held to the size of its argument.
 LOSES_TAILS = frozenset({"nn.functional.gelu"})
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
+import pytest
 import torch
 
 from readiness.probes.operators import comparison as operators_comparison
-from readiness.probes.operators import opinfo
+from readiness.probes.operators import extra_ops, opinfo
 from readiness.probes.operators.samples import Sample
 
 ENTRIES = {entry.name: entry for entry in opinfo.load()}
@@ -241,3 +245,30 @@ def test_the_gradient_of_a_saturated_softmax_is_what_rounding_leaves_of_probabil
     assert differ(logits) is None
     assert differ(logits / 4) is None
     assert differ(logits / 4, 1.1) is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.01}), (torch.optim.AdamW, {})], ids=["SGD", "AdamW"],
+)
+def test_steps_that_nearly_cancel_a_parameter_round_it_as_they_round_any(
+    kind: Any, options: dict[str, Any], dtype: torch.dtype
+) -> None:
+    """Steps of SGD leave a sixth or less of such single parameters. Steps that are 8 % too long are wrong."""
+    generator = torch.Generator().manual_seed(312981291)
+    drawn = torch.rand(2, 300, 1, generator=generator)
+    parameters, gradients = (list((least + part / 10).to(dtype)) for least, part in zip((0.5, 1.4), drawn, strict=True))
+
+    def stepped(rate: float, wanted: torch.dtype) -> list[torch.Tensor]:
+        step = partial(kind, lr=rate, foreach=True, **options)
+        copies = ([tensor.to(wanted, copy=True) for tensor in tensors] for tensors in (parameters, gradients))
+        return extra_ops._step(step, False, *copies)
+
+    judge = operators_comparison.Comparison(
+        ENTRIES[f"optim.{kind.__name__}.foreach"], dtype, Sample((parameters, gradients), {}, None)
+    )
+    want = stepped(0.1, torch.float64)
+    for native in (None, stepped(0.1, dtype)):
+        assert judge.values(stepped(0.1, dtype), want, native, lambda: [want]) is None
+        assert judge.values(stepped(0.108, dtype), want, native, lambda: [want]) is not None
