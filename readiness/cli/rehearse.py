@@ -70,8 +70,9 @@ def rehearse(
 
     Does every check catch the defects that it claims, without false alarms?
 
-    Exit codes: 0 yes, 1 a claimed defect was missed or a healthy chip failed, 3 nothing could be rehearsed, or no chosen
-    check has met any of the defects. These are rehearsals of reported trouble, not measurements of a product.
+    Exit codes: 0 yes, 1 a claimed defect was missed or a healthy chip failed, 3 nothing could be rehearsed, no chosen
+    check has met any of the defects, or what would show one of them could not be measured. These are rehearsals of
+    reported trouble, not measurements of a product.
     """
     import secrets
 

@@ -5,6 +5,8 @@ The laws it keeps (tests/unit/rehearsal/test_detection_matrix.py proves them):
 - a check catches a defect where a must or a should of the profile fails by it on a chip that has the defect, while the
   same requirement holds on a yardstick and fails on none;
 - every check that ran on a planted chip has caught the defect, missed it, not met it, or unknown: nothing falls out;
+- where a requirement that the defect could fail was not measured, on that chip or without the defect, its check has missed
+  nothing;
 - what never acted has neither been caught nor missed;
 - a failed requirement on a chip with nothing wrong is a false alarm, unless the host's CPU fails it as well.
 """
@@ -20,11 +22,17 @@ from readiness.check_registry import Scope
 from readiness.datamodel import AcceleratorFacts, Evidence, Finding, Level, Outcome, Profile, Status, Use
 from readiness.errors import Exit
 from readiness.judging import judge
+from readiness.missing_evidence import KillCause, SkipCause
 from readiness.rehearsal.plan import Key, RehearsalPlan, Task, Trial
 from readiness.rehearsal.seeded_faults import SeededFault
 from readiness.simulator.fault_counts import ACTED, MET
 
 _LONGEST_REASON = 600
+#: Why a check has no result that are the host's causes, and none that a defect could make.
+_HOST_CAUSES = frozenset({
+    SkipCause.BUSY_HOST, SkipCause.SHORT_LIMIT, KillCause.MEMORY, KillCause.SUSPENDED, KillCause.NOT_STARTED,
+    KillCause.FORKSERVER,
+})  # fmt: skip
 _RANK = {Level.MUST: 0, Level.SHOULD: 1}
 Found = Mapping[Key, Evidence]
 
@@ -37,6 +45,8 @@ class Detection(StrEnum):
     UNFINISHED = "not finished"    # somebody stopped the rehearsal before all that claim it had run
     NOT_TRIED = "not tried"        # no chosen check has met it, and others that claim its kind were left out
     DID_NOT_ACT = "did not act"    # on any call of the checks that claim its kind: neither a catch nor a miss
+    UNTOLD = "cannot be told"      # what would show it could not be measured, as speeds on a busy host
+    NOT_ASKED = "not asked"        # checks claim its kind, and the profile requires nothing of them
     NOT_CLAIMED = "not claimed"    # and not caught: nobody said that it would be
 
 
@@ -63,9 +73,10 @@ class Catch:
 class DefectResult:
     """Planted defect and its detections. Checks in `missed_by` claim its kind, ran and missed it; `not_run` did not run.
 
-    `not_met` ran, claim its kind, and it never acted on their calls; `left_out` claim it, and nobody chose them. `unable`
-    could not tell, by check with the reason. `acted` is how often it acted, by check, as far as that is known. `expected`
-    are the requirements that ought to fail by it, where its chip names any.
+    `not_met` ran, claim its kind, and it never acted on their calls; `left_out` claim it, and nobody chose them; of
+    `not_asked` the profile requires nothing. `unable` could not tell, by check with the reason; of these `unmeasured` claim
+    it, ended, and have no figure for a requirement that it could fail. `acted` is how often it acted, by check, as far as
+    that is known. `expected` are the requirements that ought to fail by it, where its chip names any.
     """
 
     fault: SeededFault
@@ -76,6 +87,8 @@ class DefectResult:
     not_run: tuple[str, ...] = ()
     not_met: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    not_asked: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()
     acted: Mapping[str, int] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
 
@@ -85,12 +98,12 @@ class DefectResult:
         if self.catches:
             return Detection.CAUGHT
         if not self.claimed_by:
-            return Detection.NOT_CLAIMED
+            return Detection.NOT_ASKED if self.not_asked else Detection.NOT_CLAIMED
         if self.not_run:
             return Detection.UNFINISHED
         if set(self.claimed_by) <= set(self.not_met):
             return Detection.NOT_TRIED if self.left_out else Detection.DID_NOT_ACT
-        return Detection.MISSED
+        return Detection.UNTOLD if self.unmeasured and not self.missed_by else Detection.MISSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +138,15 @@ class DetectionMatrix:
         return [line for line in self.defects if line.detection is detection]
 
     def exit(self) -> Exit:
-        """Return the exit code: ready if every claim was kept and there was no false alarm."""
+        """Return the exit code: ready if every claim was kept and no chip was blamed; undetermined if nobody can tell."""
         if not self.rehearsed or (
             self.defects and len(self.of(Detection.NOT_TRIED)) == len(self.defects) and not self.alarms
         ):
             return Exit.UNDETERMINED
         if self.alarms or self.of(Detection.MISSED):
             return Exit.NOT_READY
-        return Exit.UNDETERMINED if self.of(Detection.DID_NOT_ACT) else Exit.READY
+        open_ends = self.of(Detection.DID_NOT_ACT) + self.of(Detection.UNTOLD)
+        return Exit.UNDETERMINED if open_ends else Exit.READY
 
 
 def build_matrix(plan: RehearsalPlan, found: Found, profile: Profile, uses: Sequence[Use]) -> DetectionMatrix:
@@ -183,6 +197,13 @@ class _Evaluator:
         failed = [finding for finding in self.findings(task).values() if finding.outcome is Outcome.FAIL]
         return sorted(failed, key=lambda item: (_RANK[item.level], not item.reason, -item.weight, item.requirement))
 
+    def unknown(self, task: Task, expected: Sequence[str]) -> str:
+        """Return which requirement could not be judged and why: of the `expected` ones if any is the check's; else ""."""
+        findings = self.findings(task)
+        chosen = [findings[name] for name in expected if name in findings] or list(findings.values())
+        unknown = [finding for finding in chosen if finding.outcome is Outcome.UNKNOWN]
+        return rendering.clean(f"{unknown[0].requirement}: {unknown[0].reason}", _LONGEST_REASON) if unknown else ""
+
     def counts(self, requirement: str, baselines: Sequence[Task]) -> bool:
         """True if a failure of this requirement is due to the defect: without it the requirement was always met."""
         outcomes = self.outcomes(requirement, baselines)
@@ -209,6 +230,7 @@ def _defect_result(trial: Trial, evaluator: _Evaluator) -> DefectResult:
     met: set[str] = set()
     not_run: set[str] = set()
     unable: dict[str, str] = {}
+    unmeasured: set[str] = set()
     spent: dict[str, float] = {}
     acted: dict[str, int] = {}
     for task in trial.tasks:
@@ -236,24 +258,45 @@ def _defect_result(trial: Trial, evaluator: _Evaluator) -> DefectResult:
             unable[check] = _not_counted(failed, evaluator, baselines)
         elif evidence.status in (Status.ERROR, Status.SKIPPED):
             unable[check] = rendering.clean(evidence.reason or evidence.status, _LONGEST_REASON)
+        elif times != 0 and (why := evaluator.unknown(task, trial.expected)):
+            unable[check] = why
         else:
             detected_nothing.add(check)
         if times != 0:  # nobody knows for a defect that acts on no call
             met.add(check)
+        if not blamed and times != 0 and _is_unmeasured(trial, task, evidence, evaluator):
+            unmeasured.add(check)
     claimed = set(trial.claimed_by)
-    silent = detected_nothing & claimed - catches.keys()
+    unmeasured &= claimed - catches.keys()
+    silent = detected_nothing & claimed - catches.keys() - unmeasured
     return DefectResult(
         fault=trial.fault,
         claimed_by=trial.claimed_by,
         catches=tuple(sorted(catches.values(), key=lambda catch: (catch.seconds, catch.check))),
         missed_by=tuple(sorted(silent & met)),
-        unable={check: why for check, why in sorted(unable.items()) if check not in catches.keys() | detected_nothing},
+        unable={
+            check: why
+            for check, why in sorted(unable.items())
+            if check in unmeasured or check not in catches.keys() | detected_nothing
+        },
         not_run=tuple(sorted(not_run & claimed - catches.keys())),
         not_met=tuple(sorted(silent - met)),
         left_out=trial.left_out,
+        not_asked=trial.not_asked,
+        unmeasured=tuple(sorted(unmeasured)),
         acted=dict(sorted(acted.items())),
         expected=trial.expected,
     )
+
+
+def _is_unmeasured(trial: Trial, task: Task, evidence: Evidence, evaluator: _Evaluator) -> bool:
+    """True if what blames nobody may be due to the host: no figure on the chip, or none to compare a failure with."""
+    failed = evaluator.failed(task)
+    if failed:
+        return Outcome.FAIL not in evaluator.outcomes(failed[0].requirement, trial.baselines.get(evidence.check, ()))
+    if evidence.status in (Status.ERROR, Status.SKIPPED):
+        return evidence.cause in _HOST_CAUSES
+    return bool(evaluator.unknown(task, trial.expected))
 
 
 def _times_acted(evidence: Evidence) -> int | None:

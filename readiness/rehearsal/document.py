@@ -14,7 +14,9 @@ from readiness.rendering import names
 SCHEMA = "readiness.rehearsal/1"
 NOTICE = "rehearsals of reported trouble on simulated chips, not measurements of a product"
 #: Neither caught nor missed.
-_NEITHER = (Detection.UNFINISHED, Detection.NOT_TRIED, Detection.DID_NOT_ACT)
+_NEITHER = (
+    Detection.UNFINISHED, Detection.NOT_TRIED, Detection.DID_NOT_ACT, Detection.UNTOLD, Detection.NOT_ASKED,
+)  # fmt: skip
 Json = dict[str, Any]
 
 
@@ -48,7 +50,8 @@ def to_json(rehearsal: Rehearsal) -> Json:
 def for_assessment(rehearsal: Rehearsal) -> Json:
     """Return the part that `run --rehearse` puts into the assessment, without what the assessment contains anyway.
 
-    What a stop left unfinished is not in it, nor what was not tried or never acted: it was neither caught nor missed.
+    What a stop left unfinished is not in it, nor what was not tried, never acted, was not asked or could not be told: it was
+    neither caught nor missed.
     """
     document = to_json(rehearsal)
     finished = [item for item in document["defects"] if item["result"] not in _NEITHER]
@@ -94,6 +97,8 @@ def _defect(line: DefectResult) -> Json:
         "not_run": list(line.not_run),
         "not_met": list(line.not_met),
         "left_out": list(line.left_out),
+        "not_asked": list(line.not_asked),
+        "unmeasured": list(line.unmeasured),
         "acted": dict(line.acted),
         "expected": list(line.expected),
     }

@@ -10,7 +10,7 @@ from readiness.rendering import html
 
 _CLASSES = {
     Detection.CAUGHT: "good", Detection.MISSED: "bad", Detection.UNFINISHED: "open", Detection.NOT_TRIED: "open",
-    Detection.DID_NOT_ACT: "open", Detection.NOT_CLAIMED: "none",
+    Detection.DID_NOT_ACT: "open", Detection.UNTOLD: "open", Detection.NOT_ASKED: "none", Detection.NOT_CLAIMED: "none",
 }  # fmt: skip
 _CELLS = {"good": "✔", "bad": "✘", "unseen": "✘", "open": "?", "": ""}
 
@@ -64,7 +64,7 @@ def _cell(line: DefectResult, check: str) -> dict[str, str]:
     if check in line.not_met:
         return _as("", "not met", "it claims this kind and ran, but the defect never acted on its calls")
     if check in line.unable:
-        return _as("open", "unknown", line.unable[check])
+        return _as("open", "cannot be told" if check in line.unmeasured else "unknown", line.unable[check])
     if check in line.not_run:
         return _as("open", "not run", "the rehearsal was stopped before")
     return _as("", "", "")

@@ -18,6 +18,8 @@ _SIGNS = {
     Detection.UNFINISHED: "❔",
     Detection.NOT_TRIED: "➖",
     Detection.DID_NOT_ACT: "❔",
+    Detection.UNTOLD: "❔",
+    Detection.NOT_ASKED: "➖",
     Detection.NOT_CLAIMED: "➖",
 }
 

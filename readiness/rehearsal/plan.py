@@ -66,8 +66,8 @@ class Task:
 class Trial:
     """Trial of one planted defect: its tasks in order, the checks that ought to detect it, the baselines by check.
 
-    `left_out` are checks of the profile that ought to see it too, and that nobody chose. `expected` are the requirements
-    that it expects to fail.
+    `left_out` are checks of the profile that ought to see it too, and that nobody chose; `not_asked` those of which the
+    profile requires nothing. `expected` are the requirements that it expects to fail.
     """
 
     fault: SeededFault
@@ -75,6 +75,7 @@ class Trial:
     claimed_by: tuple[str, ...]
     baselines: Mapping[str, tuple[Task, ...]]
     left_out: tuple[str, ...] = ()
+    not_asked: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
 
 
@@ -190,8 +191,13 @@ class _Writer:
             claimed_by=tuple(sorted(chosen)),
             baselines={job.check.id: self.baselines(fault.chip, job.check) for job in tried},
             left_out=tuple(sorted(claiming - chosen)),
+            not_asked=tuple(sorted(self._claiming(kind) - claiming)),
             expected=tuple(sorted(expectations(fault, profile))),
         )
+
+    def _claiming(self, kind: str) -> set[str]:
+        """Return the checks that claim a kind, whatever the profile requires."""
+        return {check.id for check in self.request.checklist.values() if kind in check.catches}
 
     def baselines(self, chip: Chip, check: Check) -> tuple[Task, ...]:
         """Return baselines: the check on the host, and on the same machine without its defect (one chip for all)."""

@@ -15,6 +15,8 @@ _STYLES = {
     Detection.UNFINISHED: "1;33",
     Detection.NOT_TRIED: "1;33",
     Detection.DID_NOT_ACT: "1;33",
+    Detection.UNTOLD: "1;33",
+    Detection.NOT_ASKED: "2",
     Detection.NOT_CLAIMED: "2",
 }
 _HEAD = ("", "defect", "severity", "caught by, seconds in")

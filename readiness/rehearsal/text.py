@@ -63,13 +63,21 @@ def summary(rehearsal: Rehearsal) -> list[str]:
         (Detection.UNFINISHED, "Not finished"),
         (Detection.NOT_TRIED, "Not triggered by any chosen check"),
         (Detection.DID_NOT_ACT, "Never acted, and so neither caught nor missed"),
+        (Detection.UNTOLD, "Cannot be told, because what would show it could not be measured"),
+        (Detection.NOT_ASKED, "Not asked by this profile"),
         (Detection.NOT_CLAIMED, "Claimed by no check"),
     ):
-        if faults := [clean(line.fault.name, 100) for line in result.of(detection)]:
+        if faults := [_named(line) for line in result.of(detection)]:
             sentences.append(f"{how}: {', '.join(faults)}.")
     if rehearsal.left_out:
         sentences.append(f"{counted(rehearsal.left_out, 'planted defect')} left out: no chosen check claims them.")
     return sentences
+
+
+def _named(line: DefectResult) -> str:
+    """Return the defect's name, with the checks that would see it if the profile required something of them."""
+    by = f" ({clean(', '.join(line.not_asked), 300)})" if line.detection is Detection.NOT_ASKED else ""
+    return clean(line.fault.name, 100) + by
 
 
 def healthy(rehearsal: Rehearsal) -> list[str]:
@@ -139,11 +147,13 @@ def _remarks(line: DefectResult, catch: Catch) -> str:
 def undetected(line: DefectResult) -> str:
     """Return the checks without a detection: `missed by parity.training; unknown: multichip.links`."""
     left_out = line.left_out if line.detection is Detection.NOT_TRIED else ()
+    not_asked = line.not_asked if line.detection is Detection.NOT_ASKED else ()
     parts = [
         f"{how} {clean(', '.join(checks), 1000)}"
         for how, checks in (
             ("missed by", line.missed_by), ("not met by", line.not_met), ("unknown:", tuple(line.unable)),
-            ("not run:", line.not_run), ("left out:", left_out), ("expected to fail:", _expected(line)),
+            ("not run:", line.not_run), ("left out:", left_out), ("would be seen by", not_asked),
+            ("expected to fail:", _expected(line)),
         )
         if checks
     ]

@@ -24,9 +24,9 @@ def detection_texts(assessment: Assessment) -> dict[str, str]:
 def describe(document: Mapping[str, Any]) -> dict[str, str]:
     """Return these texts for a rehearsal's own document, or for the part of it that an assessment has.
 
-    What was left unfinished, never tried or never acted was neither caught nor missed.
+    What was left unfinished, never tried, never acted, was not asked or could not be told was neither caught nor missed.
     """
-    neither = ("not finished", "not tried", "did not act")
+    neither = ("not finished", "not tried", "did not act", "cannot be told", "not asked")
     defects: _Defects = [one for one in document["defects"] if one.get("result") not in neither]
     profile = document["profile"]
     name = profile["name"] if isinstance(profile, Mapping) else profile

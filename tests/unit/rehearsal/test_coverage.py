@@ -9,11 +9,12 @@ import pytest
 
 from readiness.datamodel import Profile
 from readiness.profile import loader
-from readiness.rehearsal.plan import claims, expectations
+from readiness.rehearsal.plan import Request, claims, expectations, plan_rehearsal
 from readiness.rehearsal.seeded_faults import SeededFault, selection
 from readiness.simulator.faults import kinds
 from readiness.simulator.machine_file import Condition
 from tests.support import checks
+from tests.support.rehearsal import host
 
 FAULTS = selection().faults
 #: Conditions that no planted chip has: others stand for them (sizes, graphs), and the tests of the simulator try each.
@@ -46,3 +47,11 @@ def test_a_planted_defect_is_claimed_by_a_check_that_the_profile_asks_for(fault:
     asked = {item.check for item in asking.requirements}
     assert [id for id, check in checks().items() if id in asked and claims(check, fault, asking)]
     assert set(expectations(fault, asking)) == set(fault.defect.expected)
+
+
+@pytest.mark.parametrize("name", sorted(OF_LANGUAGE_MODELS))
+def test_what_language_models_alone_ask_for_is_not_asked_by_general(name: str) -> None:
+    for asking, asked in (("general", False), ("qwen3-dense", True)):
+        request = Request(profile(asking), checks(), selection([name]), profile(asking).uses, seed=7, seeds=())
+        (trial,) = plan_rehearsal(request, host()).trials
+        assert (bool(trial.claimed_by), bool(trial.not_asked)) == (asked, not asked)

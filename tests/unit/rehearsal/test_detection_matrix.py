@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from readiness.check_registry import Check, Scope
 from readiness.datamodel import Evidence, Level, Status
 from readiness.errors import Exit
+from readiness.missing_evidence import KillCause, SkipCause
 from readiness.rehearsal.detection_matrix import DefectResult, Detection, DetectionMatrix, build_matrix
 from readiness.rehearsal.plan import HOST, Request, Task, only_claimed, plan_rehearsal
 from readiness.rehearsal.seeded_faults import Selection, selection
@@ -164,13 +166,60 @@ def test_what_the_host_cannot_judge_is_judged_on_the_healthy_chip(one: Selection
     assert the(judged(made_request([made_check("a.sees", "nan")], one), say)).detection is Detection.CAUGHT
 
 
-def test_without_any_yardstick_nothing_counts(one: Selection) -> None:
+def test_without_any_yardstick_nothing_counts_and_nothing_is_told(one: Selection) -> None:
     def say(task: Task) -> Evidence:
         return seeing(task) if task.fault_kind else evidence_of("a.sees", None, status=Status.SKIPPED)
 
     result = judged(made_request([made_check("a.sees", "nan")], one), say)
-    assert (the(result).detection, result.exit()) == (Detection.MISSED, Exit.NOT_READY)
+    assert (the(result).detection, the(result).unmeasured, result.exit()) == (Detection.UNTOLD, ("a.sees",), Exit.UNDETERMINED)
     assert "was not measured without the defect" in the(result).unable["a.sees"]
+
+
+def test_what_could_not_be_measured_on_its_chip_cannot_be_told(one: Selection) -> None:
+    """As speeds on a busy host; what another check looked at and did not see is missed all the same."""
+    def say(task: Task) -> Evidence:
+        return evidence_of(task.job.check.id, None if task.fault_kind and task.job.check.id == "a.speed" else 1.0)
+
+    result = judged(made_request([made_check("a.speed", "nan")], one), say)
+    line = the(result)
+    assert (line.detection, line.unmeasured, line.missed_by, result.exit()) == (Detection.UNTOLD, ("a.speed",), (), Exit.UNDETERMINED)
+    assert line.unable["a.speed"].startswith("a.speed: ")
+    result = judged(made_request([made_check("a.speed", "nan"), made_check("b.blind", "nan")], one), say)
+    assert (the(result).detection, the(result).missed_by, result.exit()) == (Detection.MISSED, ("b.blind",), Exit.NOT_READY)
+    result = judged(made_request([made_check("a.speed", "nan"), made_check("b.sees", "nan")], one), lambda task: say(task) if task.job.check.id == "a.speed" else seeing(task))
+    assert (the(result).detection, the(result).unmeasured, result.exit()) == (Detection.CAUGHT, ("a.speed",), Exit.READY)
+
+
+def test_what_never_acted_needed_no_figure(one: Selection) -> None:
+    result = judged(made_request([made_check("a.speed", "nan")], one), lambda task: evidence_of("a.speed", None if task.fault_kind else 1.0, met=False))
+    assert (the(result).detection, the(result).not_met, the(result).unmeasured) == (Detection.DID_NOT_ACT, ("a.speed",), ())
+
+
+@pytest.mark.parametrize(("expected", "word"), [("b.figure", Detection.MISSED), ("b.other", Detection.UNTOLD)])
+def test_only_what_a_defect_expects_to_fail_must_have_been_measured(tmp_path: Path, expected: str, word: Detection) -> None:
+    made = selection([str(chip_file(tmp_path / "one.toml", f'kind = "nan"\nexpected = ["{expected}"]'))])
+    profile = made_profile("b.figure")
+    other = replace(profile.requirements[0], id="b.other", measure="other")
+    request = made_request([made_check("b.figure")], made, wanted=replace(profile, requirements=(*profile.requirements, other)))
+    assert the(judged(request, lambda task: evidence_of("b.figure", 1.0))).detection is word
+
+
+@pytest.mark.parametrize(("cause", "word"), [(SkipCause.BUSY_HOST, Detection.UNTOLD), (KillCause.MEMORY, Detection.UNTOLD), (KillCause.OUTPUT, Detection.MISSED), (None, Detection.MISSED)])
+def test_what_the_host_ended_cannot_be_told(one: Selection, cause: SkipCause | KillCause | None, word: Detection) -> None:
+    def say(task: Task) -> Evidence:
+        status = Status.SKIPPED if isinstance(cause, SkipCause) else Status.ERROR
+        return replace(evidence_of("a.sees", None, status=status), cause=cause) if task.fault_kind else evidence_of("a.sees", 1.0)
+
+    assert the(judged(made_request([made_check("a.sees", "nan")], one), say)).detection is word
+
+
+def test_a_kind_that_no_check_of_the_profile_claims_and_another_does_is_not_asked(one: Selection) -> None:
+    checks = [made_check("a.other", "hang"), made_check("b.sees", "nan")]
+    result = judged(made_request(checks, one, wanted=made_profile("a.other")), lambda task: evidence_of(task.job.check.id, 1.0))
+    line = the(result)
+    assert (line.detection, line.not_asked, line.claimed_by, result.exit()) == (Detection.NOT_ASKED, ("b.sees",), (), Exit.READY)
+    asked = the(judged(made_request(checks, one), seeing))
+    assert (asked.detection, asked.not_asked) == (Detection.CAUGHT, ())
 
 
 def test_a_false_alarm_exits_1_with_the_seed(one: Selection) -> None:
@@ -232,7 +281,7 @@ def test_seconds_are_those_of_a_run_of_that_chip(one: Selection) -> None:
 def test_information_decides_nothing(one: Selection) -> None:
     check = made_check("a.sees", "nan")
     result = judged(made_request([check], one, wanted=made_profile("a.sees", level=Level.INFO)), seeing)
-    assert (the(result).detection, the(result).claimed_by) == (Detection.NOT_CLAIMED, ())
+    assert (the(result).detection, the(result).claimed_by, the(result).not_asked) == (Detection.NOT_ASKED, (), ("a.sees",))
 
 
 def test_a_group_meets_all_chips_and_its_yardstick_has_as_many(tmp_path: Path) -> None:

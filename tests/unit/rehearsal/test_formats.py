@@ -22,9 +22,10 @@ from readiness.rehearsal.document import NOTICE, for_assessment, to_json
 from readiness.rehearsal.plan import Task, plan_rehearsal
 from readiness.rehearsal.progress import RichProgress
 from readiness.rehearsal.seeded_faults import selection
+from readiness.rendering.detection_summary import describe
 from tests.support import build
 from tests.support.pages import without_tools
-from tests.support.rehearsal import chip_file, evidence_of, host, made_check, made_request
+from tests.support.rehearsal import chip_file, evidence_of, host, made_check, made_profile, made_request
 
 EVIL = "<script>alert(1)</script> | [x](http://evil) \x1b[2J \u202e ![i](u) @all `"
 
@@ -167,6 +168,29 @@ def test_false_alarms_are_described_in_sentences(tmp_path: Path) -> None:
     never = replace(done, result=replace(done.result, healthy_runs=0))
     assert "unknown, no healthy chip was run" in rehearsal_text.healthy(never)[0]
     assert [line.fault.name for line in done.result.of(Detection.NOT_CLAIMED)] == ["nobody"]
+
+
+def test_what_cannot_be_told_and_what_is_not_asked_stand_in_every_format(tmp_path: Path) -> None:
+    files = [chip_file(tmp_path / f"{kind}.toml", f'kind = "{kind}"') for kind in ("slow", "hang")]
+    checks = [made_check("a.speed", "slow"), made_check("b.hang", "hang")]
+    request = made_request(checks, selection([str(file) for file in files]), wanted=made_profile("a.speed"))
+    written = plan_rehearsal(request, host())
+    found = {task.key: evidence_of("a.speed", None if task.fault_kind else 1.0) for task in written.tasks()}
+    result = build_matrix(written, found, request.profile, request.uses)
+    done = Rehearsal(request, result, "2026-01-02T03:04:05Z", 1.0, {"name": "here"})
+    document = json.loads(json.dumps(to_json(done)))
+    assert schema.first_problem("rehearsal", document) is None
+    slow, hang = document["defects"]
+    assert (slow["result"], slow["unmeasured"], slow["unable"][0]["check"], slow["missed_by"]) == ("cannot be told", ["a.speed"], "a.speed", [])
+    assert (hang["result"], hang["not_asked"], hang["claimed"]) == ("not asked", ["b.hang"], False)
+    assert for_assessment(done)["defects"] == []
+    assert describe(document)["missed"] == "none"
+    sentences = ("what would show it could not be measured: slow.", "Not asked by this profile: hang (b.hang).", "a.speed measured nothing")
+    for text in (markdown.render(done), rehearsal_html.render(done)):
+        assert all(sentence in text.replace("\\", "") for sentence in sentences)
+    plain = " ".join(table.render(done).split())
+    assert all(text in plain for text in (*sentences[:2], "unknown: a.speed", "would be seen by b.hang"))
+    assert table.line(done).startswith("rehearsal made: 0 caught, 1 cannot be told, 1 not asked, ")
 
 
 @pytest.mark.parametrize("text", ["", "pdf", "json=", "html= ", "json=/no/such/folder/a.json", "json=/", "json=\0", "table=" + "a" * 5000])
