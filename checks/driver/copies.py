@@ -24,7 +24,7 @@ _DTYPES = (
         ),
         "coverage": Measure(
             "1", better=Better.HIGHER,
-            meaning="Share of dtypes, layouts and directions that the device did not refuse.",
+            meaning="Share of dtypes, conversions, layouts and directions that the device did not refuse.",
             title="Every dtype can be copied to the device",
             why="A dtype that cannot be moved to the device cannot be used there; float64 is the usual one.",
             remedy="Keep tensors of the dtypes in the rows on the host.",
@@ -41,8 +41,8 @@ def copies(
 
     Drivers copy whole blocks well and views badly: strides and offsets that are ignored, neighbours overwritten, data
     read before a non-blocking copy has ended or after its source was overwritten, equal strides with gaps taken for one
-    block, views on both sides, and what was copied is spoilt. Each dtype is copied as `rows` x `columns`, float32 also as
-    `large` x `large`.
+    block, views on both sides, another dtype on the other side, and what was copied is spoilt. Each dtype is copied as
+    `rows` x `columns`, float32 also as `large` x `large`; pairs of dtypes are converted on their way, there and back.
 
     Labels: `memory` (pageable or pinned host memory).
     """

@@ -40,6 +40,16 @@ BOTH_SIDES: Mapping[str, tuple[View, View]] = {
     "rows to columns": (lambda x: x[:16, :16], lambda x: x[:16, :16].t()),
     "one row repeated": (lambda x: x[4:5].expand(6, -1), lambda x: x[6:12]),
 }
+#: Copies that change the dtype on their way, as weights and batches are loaded and results read back.
+CONVERSIONS = (
+    ("float32", "bfloat16"), ("bfloat16", "float32"), ("float32", "float16"), ("float16", "float32"), ("float64", "float32"),
+    ("int64", "int32"), ("int32", "int64"), ("uint8", "float32"), ("int64", "bfloat16"), ("float32", "int32"),
+    ("bool", "float32"),
+)  # fmt: skip
+#: Layouts in which they are tried.
+CONVERTED = ("contiguous", "transposed", "strided", "offset")
+#: Whole numbers below this are the same in every dtype of `CONVERSIONS`.
+_SMALL = 127
 #: Layouts in which the source of a copy that does not block is overwritten right after it was asked for.
 OVERWRITTEN = ("contiguous", "transposed", "strided")
 
@@ -68,6 +78,23 @@ def draw(dtype: torch.dtype, shape: tuple[int, ...], generator: torch.Generator)
         return torch.randn(shape, generator=generator, dtype=wide).to(dtype)
     info = torch.iinfo(dtype)
     return torch.randint(info.min, info.max, shape, generator=generator, dtype=dtype)
+
+
+def draw_convertible(dtype: torch.dtype, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Return random values whose conversion is defined on every device.
+
+    Floating-point values of between 2^-8 and 2^9, which are to be rounded to nearest, ties to even, or, to whole numbers,
+    cut off; whole numbers that the other dtype holds.
+    """
+    if dtype == torch.bool:
+        return draw(dtype, shape, generator)
+    if not dtype.is_floating_point:
+        least = 0 if dtype == torch.uint8 else -_SMALL
+        return torch.randint(least, _SMALL + 1, shape, generator=generator).to(dtype)
+    signs = torch.randint(0, 2, shape, generator=generator) * 2 - 1
+    drawn = (1 + torch.rand(shape, generator=generator)) * signs
+    powers = torch.randint(-8, 9, shape, generator=generator)
+    return (drawn * torch.exp2(powers.float())).to(dtype)
 
 
 def wrong_bytes(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -114,6 +141,31 @@ def copies(accelerator: Accelerator, dtypes: tuple[str, ...], shape: tuple[int, 
                 what = f"{direction}, source overwritten"
                 copied = partial(_overwritten, accelerator, first, second, LAYOUTS[layout], places, pinned)
                 yield _tried(name, layout, what, copied)
+    yield from _conversions(accelerator, dtypes, shape, pinned)
+
+
+def _conversions(
+    accelerator: Accelerator, dtypes: tuple[str, ...], shape: tuple[int, int], pinned: bool
+) -> Iterator[Copied]:
+    """Convert on the way to the device and back: into memory that is there, in every layout, and into new memory."""
+    for names in CONVERSIONS:
+        if not set(names) <= set(dtypes):
+            continue
+        before, after = (getattr(torch, name) for name in names)
+        generator = accelerator.generator("conversions", *names, pinned)
+        first, second = (draw_convertible(dtype, shape, generator) for dtype in (before, after))
+        what = " to ".join(names)
+        for direction in ("to device", "to host"):
+            places = _DIRECTIONS[direction]
+            for layout in CONVERTED:
+                view = LAYOUTS[layout]
+                copied = partial(_views, accelerator, first, second, view, view, places, pinned)
+                yield _tried(what, layout, direction, copied)
+                copied = partial(_into_new_memory, accelerator, first, after, view, places, pinned)
+                yield _tried(what, layout, f"{direction}, new memory", copied)
+            if direction == "to host" or not pinned:
+                copied = partial(_overwritten, accelerator, first, second, LAYOUTS["contiguous"], places, pinned)
+                yield _tried(what, "contiguous", f"{direction}, source overwritten", copied)
 
 
 #: Whether source and target lie on the device.
@@ -181,6 +233,19 @@ def _views(
     source, target = (_placed(accelerator, one, place, pinned) for one, place in zip((first, second), places, strict=True))
     write(target).copy_(read(source), non_blocking=True)
     return wrong_bytes(_read(accelerator, target), wanted) + wrong_bytes(_read(accelerator, source), first)
+
+
+def _into_new_memory(
+    accelerator: Accelerator, first: torch.Tensor, dtype: torch.dtype, view: View, places: tuple[bool, bool], pinned: bool
+) -> float:
+    """Move and convert by one call that does not block, as `module.to(device, dtype)` does; the source must stay."""
+    source = _placed(accelerator, first, places[0], pinned)
+    device = accelerator.device if places[1] else torch.device("cpu")
+    found = view(source).to(device=device, dtype=dtype, non_blocking=True)
+    accelerator.synchronize()
+    wanted = torch.empty(found.shape, dtype=dtype)
+    wanted[...] = view(first)
+    return wrong_bytes(_read(accelerator, found), wanted) + wrong_bytes(_read(accelerator, source), first)
 
 
 def _overwritten(

@@ -131,6 +131,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "alpha-beyond-tile": ("operator-wrong", ("addmm", "baddbmm", "float32")),
     "beta-zero": ("operator-nan", ("addmm", "baddbmm")),
     "conjugate": ("operator-wrong", ("bmm", "complex64")),
+    "converting-copy": ("copies-wrong", ("bfloat16 to float32", "to host")),
     "copy-between-views": ("copies-wrong", ("on device",)),
     "deterministic-mode": ("operator-wrong", ("index_add, scatter_add and cumsum", "in deterministic mode")),
     "float16": ("operator-wrong", ("6 operators", "in float16")),

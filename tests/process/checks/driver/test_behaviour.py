@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import tempfile
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,7 @@ from readiness.host.temp_dirs import PURGED_VARIABLE
 from readiness.probes.driver import dlpack, errors, lifecycle, sharing, timing
 from readiness.simulator import machine_file
 from readiness.simulator.faults import kinds
-from readiness.simulator.machine_file import Chip
+from readiness.simulator.machine_file import Chip, Condition
 from tests.support import cpu, run_check, value, values
 from tests.support.simulator import chip, defect, inside
 
@@ -227,3 +228,21 @@ def test_an_exchange_that_copies_and_one_that_is_refused(monkeypatch: pytest.Mon
     assert value(found, "coverage") == 0
     assert values(found, "wrong") == []
     assert isinstance(found.measurements[0], Measurement)
+
+
+# --------------------------------------------------------------------------------------------------------------- copies
+
+
+def test_copies_that_convert_on_a_healthy_chip_on_one_that_spoils_them_and_on_one_that_refuses_them() -> None:
+    pair = {"dtypes": ("float32", "bfloat16"), "rows": 17, "columns": 18, "large": 18}
+    widening = Condition(of=("source",), dtype=("bfloat16",))
+    refusing = chip(replace(defect("raise", "copy::to_host", dtype=("float32",)), when=widening))
+    well, ill, unable = (on(which, "driver.copies", **pair) for which in ("healthy", "converting-copy", refusing))
+    for memory in ("pageable", "pinned"):
+        assert (value(well, "wrong_bytes", memory=memory), value(well, "coverage", memory=memory)) == (0, 1)
+        assert value(ill, "wrong_bytes", memory=memory) > 0
+        assert value(unable, "wrong_bytes", memory=memory) == 0
+        assert 0.8 < value(unable, "coverage", memory=memory) < 1
+    spoilt, refused = ({(row.get("dtype"), row.get("direction", "").partition(",")[0]) for row in one.rows} for one in (ill, unable))
+    assert spoilt == refused == {("bfloat16 to float32", "to host")}
+    assert {row["layout"] for row in ill.rows} == {"transposed", "strided", "offset"}

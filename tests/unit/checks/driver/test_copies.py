@@ -119,6 +119,50 @@ def test_a_dtype_that_is_refused_lowers_the_coverage_and_names_the_reason(monkey
     assert any("no float64" in str(row.get("refused")) for row in evidence.rows)
 
 
+PAIR = ("float32", "bfloat16")
+
+
+def test_a_copy_that_converts_and_ignores_strides_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(honest: Copy, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        if target.dtype != source.dtype and not source.is_contiguous():
+            source = source.as_strided(source.shape, (source.shape[1], 1), source.storage_offset())
+        return honest(target, source)  # type: ignore[no-any-return]
+
+    _plant(monkeypatch, defect)
+    evidence = run_check("driver.copies", dtypes=PAIR, large=17)
+    wrong = {(row["dtype"], row["layout"], row["direction"]) for row in evidence.rows if row.get("wrong_bytes")}
+    ways = {("float32 to bfloat16", way) for way in ("to device", "to host")} | {("bfloat16 to float32", way) for way in ("to device", "to host")}
+    assert wrong == {(dtype, layout, way) for dtype, way in ways for layout in ("transposed", "strided", "offset")}
+    assert value(evidence, "coverage", memory="pageable") == 1.0
+
+
+def test_a_move_into_new_memory_that_rounds_otherwise_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = torch.Tensor.to
+
+    def cut_off(tensor: torch.Tensor, *arguments: Any, **keywords: Any) -> torch.Tensor:
+        if keywords.get("dtype") is torch.bfloat16 and tensor.dtype is torch.float32:
+            tensor = (tensor.contiguous().view(torch.int32) & -(2**16)).view(torch.float32)
+        return honest(tensor, *arguments, **keywords)
+
+    monkeypatch.setattr(torch.Tensor, "to", cut_off)
+    evidence = run_check("driver.copies", dtypes=PAIR, large=17)
+    wrong = {(row["dtype"], row["direction"]) for row in evidence.rows if row.get("wrong_bytes")}
+    assert wrong == {("float32 to bfloat16", f"{way}, new memory") for way in ("to device", "to host")}
+
+
+def test_a_conversion_that_is_refused_is_no_wrong_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(honest: Copy, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        if target.dtype != source.dtype:
+            raise NotImplementedError("copies between dtypes are not implemented")
+        return honest(target, source)  # type: ignore[no-any-return]
+
+    _plant(monkeypatch, defect)
+    evidence = run_check("driver.copies", dtypes=PAIR, large=17)
+    assert value(evidence, "wrong_bytes", memory="pageable") == 0
+    assert 0.8 < value(evidence, "coverage", memory="pageable") < 1
+    assert {row["dtype"] for row in evidence.rows if row.get("refused") and "dtype" in row} == {"float32 to bfloat16", "bfloat16 to float32"}
+
+
 def test_nothing_copied_is_nothing_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def defect(*_: Any) -> torch.Tensor:
         raise RuntimeError("the bus is down")
