@@ -122,6 +122,16 @@ _REMEDY = "Look at which operators take the time, with the vendor's profiler; us
             remedy=_REMEDY,
             action=Action.ADD_HARDWARE,
         ),
+        "compiled_largest_batch": Measure(
+            "1", better=Better.HIGHER,
+            meaning=(
+                "Most conversations at once that fit compiled, of those that fit call by call: a power of two; nothing "
+                "where no time was left to compile."
+            ),
+            why="Graphs keep results for longer or shorter than single calls do: what fits may be more or fewer.",
+            remedy="Serve large batches call by call, or with an engine whose caches have pages.",
+            action=Action.CHECK_CONFIG,
+        ),
         "compiled_speedup": Measure(
             "1", better=Better.HIGHER,
             meaning="Median time between two tokens call by call over that of the compiled model, in the same batch.",
@@ -163,9 +173,9 @@ def serving(
     narrow layers of every kind, in float32 against float64 on the host.
 
     With `compiled` the same through torch.compile, where the stack has `backend`: layers are compiled, a graph for all of a
-    kind. Each token of the narrow model, and of the true one's first conversation, is compared with that chosen call by call
-    after the same text. Compiling cannot be interrupted: what it took before says whether the next part fits into
-    `compile_within_s`. Narrow layers are timed so only with `compile_narrow`.
+    kind; of the largest batch half as many while memory runs out. Each token of the narrow model, and of the true one's first
+    conversation, is compared with that chosen call by call after the same text. Compiling cannot be interrupted: what it took
+    before says whether the next part fits into `compile_within_s`. Narrow layers are timed so only with `compile_narrow`.
 
     Labels: `batch`, `quantile` (p50, p99), `phase` (prefill, decode).
     """
@@ -211,8 +221,7 @@ def serving(
     if refusal.reason is not None:
         yield Row({"model": plan.described, "refused": refusal.reason})
         return
-    if largest:
-        yield from steps.largest_measurements(accelerator, model, plan, prompts, tokens)
+    most = (yield from steps.largest_measurements(accelerator, model, plan, prompts, tokens)) if largest else None
     for one in served:
         yield Row({"model": f"{workload}: {plan.described}", "dtype": dtype, "batch": one.batch, "prompt": one.prompt,
                    "tokens": tokens, "rounds": rounds, "waited": one.decode.waited, **one.settled.cells()})  # fmt: skip
@@ -228,7 +237,7 @@ def serving(
     if compiled and decodes and (own or compile_narrow):
         there = compiled_serving.Case("tokens", small, text.to(accelerator.device), tokens, decoded)
         timed = compiled_serving.Case("pace", model, prompts.to(accelerator.device), tokens)
-        yield from compiled_serving.measurements(accelerator, there, timed, served, rounds=rounds, backend=backend,
+        yield from compiled_serving.measurements(accelerator, there, timed, served, most, rounds=rounds, backend=backend,
                                                  within_s=compile_within_s, known=own)  # fmt: skip
     elif compiled:
         why = "compiling narrow layers takes longer than they tell" if decodes else "call by call it does not decode"

@@ -113,12 +113,12 @@ class Budget:
         """Return a budget that begins now."""
         return cls(seconds, time.monotonic())
 
-    def lack(self) -> str | None:
-        """Return why there is too little time to compile once more; None if there is enough."""
+    def lack(self, more_s: float = 0.0) -> str | None:
+        """Return why there is too little time to compile once more and to work for so long; None if there is enough."""
         left = self.seconds - (time.monotonic() - self.began)
-        if left > self.last_s:
+        if left > self.last_s + more_s:
             return None
-        took = f"compiling took {self.last_s:.1f} s before"
+        took = f"compiling took {self.last_s:.1f} s before" + (f", the work takes {more_s:.1f} s" if more_s else "")
         return f"not measured: {took}, and of {self.seconds:g} s {max(left, 0):.1f} s are left"
 
 
@@ -134,12 +134,13 @@ class Case:
 
 
 def measurements(
-    accelerator: Accelerator, narrow: Case, true: Case, served: Sequence[Served], *, rounds: int, backend: str,
-    within_s: float, known: bool,
+    accelerator: Accelerator, narrow: Case, true: Case, served: Sequence[Served], largest: Served | None = None, *,
+    rounds: int, backend: str, within_s: float, known: bool,
 ) -> Iterator[Yield]:  # fmt: skip
     """Yield tokens of a narrow and of the timed model beside those call by call, then times of each batch in `served`.
 
-    What would take longer than `within_s` is left out with a row that says so; `known` if a busy host does not matter.
+    Last of the largest batch that fits call by call, or of half as many while memory runs out. What would take longer than
+    `within_s` is left out with a row that says so; `known` if a busy host does not matter.
     """
     budget = Budget.of(within_s)
     try:
@@ -160,8 +161,32 @@ def measurements(
                 continue
             found, _ = _attempted(true.phase, partial(_pace, accelerator, true, model, one, rounds, budget, known))
             yield from found
+        if done and largest is not None:
+            yield from _largest(accelerator, true, model, largest, budget)
     finally:
         _forget()
+
+
+def _largest(accelerator: Accelerator, case: Case, model: Decodes, plain: Served, budget: Budget) -> Iterator[Yield]:
+    """Serve as many conversations as fit call by call; a row where there is no time for it, or not one fits."""
+    here = {"batch": "largest"}
+    one_s = plain.prefill.median + sum(plain.decode.seconds)
+    if (lack := budget.lack(2 * one_s)) is not None:  # the first is not timed
+        yield Row({**here, "compiled": lack})
+        return
+
+    def serving() -> Iterator[Yield]:
+        with budget.spent():
+            through = steps.serve_largest(accelerator, model, case.prompt, case.tokens, plain.batch)
+        if through is None:
+            yield Row({**here, "compiled": "not measured: memory ran out even for one conversation"})
+            return
+        about = f"{through.batch} conversations, {plain.batch} call by call"
+        yield Measurement("compiled_largest_batch", through.batch, about=about)
+        yield from _beside(plain if through.batch == plain.batch else None, through, here)
+
+    found, _ = _attempted(case.phase, serving)
+    yield from found
 
 
 def _attempted(phase: str, work: Callable[[], Iterable[Yield]]) -> tuple[list[Yield], bool]:
@@ -236,7 +261,13 @@ def _pace(
     if not known and (one.decode.busy or through.decode.busy):
         yield Row({**here, "compiled": "not known: other work keeps the host busy", "waited": through.decode.waited})
         return
+    yield from _beside(one, through, here)
+
+
+def _beside(plain: Served | None, through: Served, here: Mapping[str, str]) -> Iterator[Yield]:
+    """Yield times and rate of a compiled batch, and how much faster it is than the same call by call, if that is known."""
     yield from steps.latencies(through.prefill, through.decode, here, prefix="compiled_")
     median, samples = through.decode.median, len(through.decode.seconds)
-    yield Measurement("compiled_tokens_per_s", one.batch / median, {**here, "phase": "decode"}, samples=samples)
-    yield Measurement("compiled_speedup", one.decode.median / median, here, samples=samples)
+    yield Measurement("compiled_tokens_per_s", through.batch / median, {**here, "phase": "decode"}, samples=samples)
+    if plain is not None:
+        yield Measurement("compiled_speedup", plain.decode.median / median, here, samples=samples)

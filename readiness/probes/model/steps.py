@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -230,8 +230,24 @@ def largest_batch(accelerator: Accelerator, plan: Plan, length: int, bytes_of: i
     return 1 << (fitting.bit_length() - 1) if fitting > 0 else 0
 
 
-def serve_largest(serving: Callable[[int], Served], batch: int) -> Served | None:
-    """Serve so many conversations at once, half as many whenever memory runs out; None if not even one fits."""
+def serve_largest(
+    accelerator: Accelerator, model: Decodes, prompts: Tensor, tokens: int, batch: int
+) -> Served | None:
+    """Serve so many conversations at once, half as many whenever memory runs out; None if not even one fits.
+
+    `prompts` take turns among them.
+    """
+
+    def serving(batch: int) -> Served:
+        accelerator.release()
+        some = prompts[torch.arange(batch) % len(prompts)].to(accelerator.device)
+        return serve(accelerator, model, some, tokens, rounds=1)
+
+    return halved(serving, batch)
+
+
+def halved(serving: Callable[[int], Served], batch: int) -> Served | None:
+    """Call with so many conversations, with half as many whenever memory runs out; None if not even one fits."""
     while batch:
         try:
             return serving(batch)
@@ -245,25 +261,24 @@ def serve_largest(serving: Callable[[int], Served], batch: int) -> Served | None
 @torch.no_grad()
 def largest_measurements(
     accelerator: Accelerator, model: Decoder, plan: Plan, prompts: Tensor, tokens: int
-) -> Iterator[Yield]:
-    """Yield times of as many conversations as fit, and how many they are; a row where that cannot be known."""
+) -> Generator[Yield, None, Served | None]:
+    """Yield times of as many conversations as fit, and how many they are; a row where that cannot be known.
+
+    Returns them; None where there are none.
+    """
     if timing.on_host(accelerator):
         yield Row({"largest_batch": "not measured: narrow layers say nothing of the model's memory"})
-        return
-
-    def serving(batch: int) -> Served:
-        accelerator.release()
-        some = prompts[torch.arange(batch) % len(prompts)].to(accelerator.device)
-        return serve(accelerator, model, some, tokens, rounds=1)
-
+        return None
     length = prompts.shape[1] + tokens
     itemsize = next(model.parameters()).itemsize
-    one = serve_largest(serving, largest_batch(accelerator, plan, length, itemsize))
+    batch = largest_batch(accelerator, plan, length, itemsize)
+    one = serve_largest(accelerator, model, prompts, tokens, batch)
     if one is None:
         yield Row({"largest_batch": "not measured: not one fits, or the stack reports no memory"})
-        return
+        return None
     yield Measurement("largest_batch", one.batch, about=f"{plan.described}, texts of {length} tokens")
     yield from served_measurements(one, known=True, label="largest")
+    return one
 
 
 def latencies(prefill: Timing, decode: Timing, labels: Mapping[str, str], *, prefix: str = "") -> Iterator[Measurement]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from readiness.datamodel import Evidence, Status
-from readiness.probes.model import compiled_serving
+from readiness.datamodel import Evidence, Status, Yield
+from readiness.probes.model import compiled_serving, steps
 from readiness.probes.model.compiled_serving import Budget
+from readiness.probes.model.steps import Served
 from readiness.probes.parity.train_and_decode import Decoded
 from readiness.probes.throughput import timing
+from readiness.probes.throughput.timing import Timing
 from tests.support import cpu, run_check, value, values
 
 #: One layer as the compiled model calls it: the layer, its input, angles, what it kept.
@@ -153,7 +155,7 @@ def test_what_takes_too_long_to_compile_is_left_out_with_its_reason(quiet: None,
 
 def test_a_batch_for_which_no_time_is_left_is_named(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
     said = iter([None, None, "not measured: too late"])
-    monkeypatch.setattr(Budget, "lack", lambda self: next(said))
+    monkeypatch.setattr(Budget, "lack", lambda self, more_s=0.0: next(said))
     evidence = served(monkeypatch, same)
     assert values(evidence, "compiled_speedup", batch="1") != []
     assert values(evidence, "compiled_speedup", batch="2") == []
@@ -181,3 +183,88 @@ def test_narrow_layers_are_not_compiled_by_default(quiet: None, monkeypatch: pyt
     evidence = served(monkeypatch, same, compile_narrow=False)
     assert values(evidence, "compiled_supported") == []
     assert any("narrow layers" in str(row.get("compiled")) for row in evidence.rows)
+
+
+# ------------------------------------------------------------------------------------------------------ the largest batch
+
+
+def largest(
+    monkeypatch: pytest.MonkeyPatch, compiler: Callable[[Layer], Layer] = same, *, call_by_call: int = 4, **settings: Any
+) -> Evidence:
+    """Serving of as many conversations as fit: `call_by_call` of them, on a device that is the host's in disguise."""
+
+    def eager(accelerator: Any, model: Any, plan: Any, prompts: Any, tokens: int) -> Generator[Yield, None, Served | None]:
+        yield from ()
+        return steps.serve_largest(accelerator, model, prompts, tokens, call_by_call)
+
+    monkeypatch.setattr(steps, "largest_measurements", eager)
+    return served(monkeypatch, compiler, compile_within_s=1e6, **settings)
+
+
+def too_many_for(most: int, problem: Exception) -> Callable[[Layer], Layer]:
+    """A compiler whose layers raise for more conversations at once; the narrow model's four are no matter of it."""
+
+    def compiler(function: Layer) -> Layer:
+        def call(layer: Any, x: Any, turn: Any, past: Any) -> Any:
+            if x.shape[0] > most and x.dtype == torch.bfloat16:
+                raise problem
+            return function(layer, x, turn, past)
+
+        return call
+
+    return compiler
+
+
+def test_the_largest_batch_is_timed_compiled_too(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = largest(monkeypatch)
+    assert value(evidence, "compiled_largest_batch") == 4
+    for name in ("compiled_first_token_ms", "compiled_between_tokens_ms"):
+        assert value(evidence, name, batch="largest", quantile="p50") > 0
+    assert value(evidence, "compiled_tokens_per_s", batch="largest", phase="decode") > 0
+    assert value(evidence, "compiled_speedup", batch="largest") > 0
+
+
+def test_compiled_fewer_may_fit_and_are_not_compared_with_more(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = largest(monkeypatch, too_many_for(2, torch.OutOfMemoryError("CUDA out of memory")), call_by_call=8)
+    assert value(evidence, "compiled_largest_batch") == 2
+    assert value(evidence, "compiled_tokens_per_s", batch="largest", phase="decode") > 0
+    assert values(evidence, "compiled_speedup", batch="largest") == []
+    assert values(evidence, "compiled_speedup", batch="2") != []
+
+
+def test_a_compiler_that_refuses_large_batches_is_told_and_what_fits_stays(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = largest(monkeypatch, too_many_for(2, NotImplementedError("no such shape")))
+    assert sorted(values(evidence, "compiled_supported", phase="pace")) == [0, 1]
+    assert values(evidence, "compiled_largest_batch") == values(evidence, "compiled_speedup", batch="largest") == []
+    assert values(evidence, "compiled_speedup", batch="2") != []
+
+
+def test_without_time_or_memory_the_largest_batch_is_not_measured_and_the_row_says_why(
+    quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = largest(monkeypatch)
+    honest = Budget.lack
+    monkeypatch.setattr(Budget, "lack", lambda self, more_s=0.0: "not measured: too late" if more_s else honest(self))
+    late = largest(monkeypatch)
+    assert values(evidence, "compiled_largest_batch") == [4]
+    assert values(late, "compiled_largest_batch") == values(late, "compiled_speedup", batch="largest") == []
+    assert {"batch": "largest", "compiled": "not measured: too late"} in late.rows
+    monkeypatch.setattr(Budget, "lack", honest)
+    monkeypatch.setattr(steps, "serve_largest", lambda _, model, *__: one if hasattr(model, "parameters") else None)
+    one = Served(4, 8, Timing((1e-3,)), Timing((1e-3,)))
+    full = largest(monkeypatch)
+    assert values(full, "compiled_largest_batch") == []
+    assert any("even for one" in str(row.get("compiled")) for row in full.rows)
+
+
+def test_the_work_counts_beside_the_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled_serving, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    budget = Budget(60.0, began=90.0, last_s=20.0)
+    assert budget.lack(29.0) is None
+    lack = budget.lack(30.0)
+    assert lack == "not measured: compiling took 20.0 s before, the work takes 30.0 s, and of 60 s 50.0 s are left"
+
+
+def test_no_largest_batch_call_by_call_is_none_compiled(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = served(monkeypatch, same)
+    assert values(evidence, "largest_batch") == values(evidence, "compiled_largest_batch") == []

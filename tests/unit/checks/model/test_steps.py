@@ -163,7 +163,7 @@ def test_the_largest_batch_is_halved_until_it_fits(fits: int, served: int | None
             raise torch.OutOfMemoryError("CUDA out of memory")
         return steps.Served(batch, 8, Timing((1.0,)), Timing((1.0,)))
 
-    found = steps.serve_largest(serving, 64)
+    found = steps.halved(serving, 64)
     assert (found.batch if found else None) == served
     assert tried == [64 >> number for number in range(len(tried))]
 
@@ -173,7 +173,7 @@ def test_what_is_no_want_of_memory_passes_through() -> None:
         raise RuntimeError("device lost")
 
     with pytest.raises(RuntimeError, match="lost"):
-        steps.serve_largest(serving, 4)
+        steps.halved(serving, 4)
 
 
 def test_the_largest_batch_follows_from_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
