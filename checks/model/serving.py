@@ -173,9 +173,10 @@ def serving(
     narrow layers of every kind, in float32 against float64 on the host.
 
     With `compiled` the same through torch.compile, where the stack has `backend`: layers are compiled, a graph for all of a
-    kind; of the largest batch half as many while memory runs out. Each token of the narrow model, and of the true one's first
-    conversation, is compared with that chosen call by call after the same text. Compiling cannot be interrupted: what it took
-    before says whether the next part fits into `compile_within_s`. Narrow layers are timed so only with `compile_narrow`.
+    kind; of the largest batch half as many while memory runs out. Each token of the narrow model, and of the true one's
+    first conversation, is compared with that chosen call by call after the same text. Compiling cannot be interrupted: what
+    it took before says whether the next part fits into `compile_within_s`. Narrow layers are timed so only with
+    `compile_narrow`.
 
     Labels: `batch`, `quantile` (p50, p99), `phase` (prefill, decode).
     """

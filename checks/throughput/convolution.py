@@ -26,7 +26,7 @@ _REMEDY = "The rows give each shape's rate: update the stack, try memory in chan
             "TFLOP/s", better=Better.HIGHER,
             meaning=(
                 "Operations of four convolutions of ResNet-50 and of a vision transformer over the sum of their median "
-                "times; its spread is the distance between the quartiles, wider on a busy host."
+                "times; its spread is what another run may differ by."
             ),
             title="Convolutions are fast enough {phase} in {dtype}",
             why="Models of pictures spend most of their time in them.",

@@ -14,8 +14,8 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Sk
         "bandwidth_gbps": Measure(
             "GB/s", better=Better.HIGHER,
             meaning=(
-                "Median rate of copies of a block, in 10^9 bytes a second; its spread is the distance between the "
-                "quartiles."
+                "Median rate of copies of a block, in 10^9 bytes a second; its spread is what another run may "
+                "differ by."
             ),
             why="Weights are loaded, batches fed and checkpoints written at this rate.",
             remedy="Look at share_of_memory and share_of_slot, which separate the host's part from the slot's.",

@@ -31,7 +31,7 @@ def vet(settings: Mapping[str, Any]) -> None:
             "TFLOP/s", better=Better.HIGHER,
             meaning=(
                 "Median rate of the fastest product that was found, in 10^12 operations a second, of whole numbers too; its "
-                "spread is the distance between the quartiles, wider on a busy host."
+                "spread is what another run may differ by."
             ),
             title="Products are fast enough in {dtype}",
             why="It is the most that any model can get.",

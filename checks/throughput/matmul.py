@@ -13,10 +13,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
     measures={
         "tflops": Measure(
             "TFLOP/s", better=Better.HIGHER,
-            meaning=(
-                "Median rate of a product of square matrices; its spread is the distance between the quartiles, wider on a "
-                "busy host."
-            ),
+            meaning="Median rate of a product of square matrices; its spread is what another run may differ by.",
             title="Matrix products are fast enough for the model",
             why="Most of a transformer's time goes into matrix products.",
             remedy="Use faster chips, or plan with more of them.",

@@ -15,7 +15,7 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
             "GB/s", better=Better.HIGHER,
             meaning=(
                 "Median rate of a copy within the device's memory, reading and writing both counted, in 10^9 bytes a "
-                "second; its spread is the distance between the quartiles, wider on a busy host."
+                "second; its spread is what another run may differ by."
             ),
             title="Memory is fast enough for the model",
             why="Decoding and every element-wise operation are bound by it.",

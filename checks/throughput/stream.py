@@ -14,8 +14,8 @@ from readiness import Accelerator, Action, Better, Measure, Measurement, Row, Yi
         "gbps": Measure(
             "GB/s", better=Better.HIGHER,
             meaning=(
-                "Bytes that an operation reads and writes over its median time, in 10^9 bytes a second; its spread is the "
-                "distance between the quartiles, wider on a busy host."
+                "Bytes that an operation reads and writes over its median time, in 10^9 bytes a second; its spread is "
+                "what another run may differ by."
             ),
             title="Memory is fast enough at {op}",
             why="Norms, activations, optimizers and caches are bound by it.",

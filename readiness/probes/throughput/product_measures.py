@@ -46,7 +46,7 @@ def measures(what: str) -> dict[str, Measure]:
             "TFLOP/s", better=Better.HIGHER,
             meaning=(
                 f"Operations of all {what} that the model makes in a phase, each as often as it makes it, over the sum of "
-                "their median times; its spread is the distance between the quartiles, wider on a busy host."
+                "their median times; its spread is what another run may differ by."
             ),
             title=f"The model's {what} are fast enough in {{phase}}",
             why="Square products promise more than a model's own sizes give.",

@@ -169,6 +169,17 @@ def test_a_busy_host_makes_rates_unknown_and_not_the_products(monkeypatch: pytes
     assert any("busy" in str(row.get("tflops")) for row in evidence.rows)
 
 
+def test_rates_of_rounds_are_those_of_the_whole_pass() -> None:
+    call = Call("aten::mm", (Spec("float32", (2, 4)), Spec("float32", (4, 2))), ())
+    one, other = (products.Product("prefill", "matrices", "float32", call, calls, 8.0, 1.0) for calls in (1, 3))
+    found = products.Sum([
+        products.Timed(one, Timing((1.0, 2.0, 4.0), rounds=(1, 1, 1))),
+        products.Timed(other, Timing((1.0, 1.0, 2.0, 3.0, 9.0), rounds=(2, 1, 2))),
+        products.Timed(other, refusal="no"),
+    ])
+    assert found.round_rates(lambda product: product.operations) == [32 / 4, 32 / 8, 32 / 22]
+
+
 def test_a_product_that_is_refused_lowers_the_share(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = products.work_of
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import random
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from readiness.probes.throughput import timing
-from readiness.probes.throughput.timing import Timing, measured, settle
+from readiness.probes.throughput.timing import ROUNDS, Timing, in_turns, measured, rounds_limit, settle
 
 
 class Clock:
@@ -110,6 +112,121 @@ def test_the_share_of_waiting_is_kept(clock: Clock, monkeypatch: pytest.MonkeyPa
     found = timing.sampled(sample, budget_s=2.0, least=1, most=10)
     assert (len(found.seconds), found.waited, found.busy) == (4, 0.25, True)
     assert not Timing((1.0,), math.nan).busy
+
+
+# ------------------------------------------------------------------------------------------ rounds, and what a spread holds
+
+
+def on_memory_of_the_host(clock: Clock, free: int = 2**36) -> Any:
+    """A device that computes with the host's processors, in so many free bytes."""
+    found = device(clock, type_="cpu")
+    found.memory = lambda: (free, 2**36)
+    return found
+
+
+def noted(clock: Clock, done: list[str], name: str, seconds: float = 0.01) -> Callable[[], None]:
+    """A call that takes so long, and notes its name."""
+
+    def call() -> None:
+        done.append(name)
+        clock.sleep(seconds)
+
+    return call
+
+
+def test_calls_take_turns_and_each_round_has_memory_of_its_own(clock: Clock) -> None:
+    done: list[str] = []
+    sets = iter("BCDEF")
+
+    def renewed() -> list[Callable[[], None]]:
+        letter = next(sets)
+        return [noted(clock, done, f"{letter}1"), noted(clock, done, f"{letter}2")]
+
+    first = [noted(clock, done, "A1"), noted(clock, done, "A2")]
+    found = in_turns(on_memory_of_the_host(clock), first, budget_s=0.0, renewed=renewed)
+    assert list(dict.fromkeys(done)) == [f"{letter}{number}" for letter in "ABCDE" for number in (1, 2)]
+    assert [one.rounds for one in found] == [(1,) * ROUNDS] * 2
+
+
+def test_blocks_of_earlier_rounds_are_kept_as_far_as_there_is_room(clock: Clock) -> None:
+    class Call:
+        """A call on a block; `most` is how many blocks there were at once."""
+
+        alive = most = 0
+
+        def __init__(self) -> None:
+            Call.alive += 1
+            Call.most = max(Call.most, Call.alive)
+
+        def __del__(self) -> None:
+            Call.alive -= 1
+
+        def __call__(self) -> None:
+            clock.sleep(0.01)
+
+    for room, most in ((100, ROUNDS), (8, 3), (4, 1)):  # sets of blocks, a quarter of which may be taken beside the first
+        Call.alive = Call.most = 0
+        measured(on_memory_of_the_host(clock, free=room * 1000), Call(), budget_s=0.0, renewed=Call, size_bytes=1000)
+        assert Call.most == most, room
+        assert Call.alive == 0
+
+
+def test_silicon_of_its_own_keeps_its_blocks(clock: Clock) -> None:
+    def renewed() -> Any:
+        raise AssertionError("nothing is to be allocated")
+
+    found = measured(device(clock), lambda: clock.sleep(1 / 128), budget_s=50 / 128, renewed=renewed)
+    assert (sum(found.rounds), len(found.rounds)) == (50, ROUNDS)
+
+
+def test_short_calls_warm_up_again_in_each_round_and_long_ones_do_not(clock: Clock) -> None:
+    for seconds, budget_s, again in ((0.01, 2.0, 1), (0.5, 2.0, 0)):
+        done: list[str] = []
+        found = measured(device(clock), noted(clock, done, "call", seconds), budget_s=budget_s)
+        assert len(done) == 2 + len(found.seconds) + again * (ROUNDS - 1)
+
+
+def test_a_drift_from_round_to_round_is_in_the_spread() -> None:
+    rates = (10.0, 10.1, 12.0, 12.1, 11.0, 11.1, 9.0, 9.1, 10.0, 10.1)
+    found = Timing(tuple(1 / rate for rate in rates), rounds=(2,) * ROUNDS)
+    medians = (10.05, 12.05, 11.05, 9.05, 10.05)
+    assert found.spread(1) == pytest.approx(3.93 * statistics.stdev(medians), rel=1e-3)
+    assert found.spread(1) > 3 * timing.quartiles(rates)
+    assert found.unsteady() == {"unsteady": "another run may differ by 44%; rounds took 83 to 111 ms"}
+
+
+def test_rounds_that_agree_widen_nothing() -> None:
+    seconds = (0.99, 1.0, 1.0, 1.0, 1.01)
+    found = Timing(seconds * ROUNDS, rounds=(len(seconds),) * ROUNDS)
+    assert found.spread(1) == timing.quartiles([1 / one for one in found.seconds])
+    assert found.spread_s == timing.quartiles(found.seconds)
+    assert found.unsteady() == {}
+    assert rounds_limit([1.0]) == rounds_limit([]) == 0
+
+
+def test_samples_without_rounds_are_taken_in_equal_parts() -> None:
+    drifting = Timing(tuple(1.0 + 0.1 * (number // 4) for number in range(4 * ROUNDS)))
+    assert drifting.round_medians() == pytest.approx([1.0, 1.1, 1.2, 1.3, 1.4])
+    assert Timing((1.0,) * (2 * ROUNDS - 1)).round_medians() == []
+
+
+def test_the_spread_holds_another_run_where_pages_differ() -> None:
+    """Blocks that lie elsewhere are slower or faster by 7 % (one standard deviation), and so are runs: simulated ones."""
+    draw = random.Random(7)
+    limit = quartiles = pairs = 0
+
+    def run() -> Timing:
+        rounds = [1 + draw.gauss(0, 0.07) for _ in range(ROUNDS)]
+        drift = 1 + draw.gauss(0, 0.03)
+        return Timing(tuple(drift * one * (1 + draw.gauss(0, 0.02)) for one in rounds for _ in range(20)), rounds=(20,) * ROUNDS)
+
+    for _ in range(200):
+        one, other = run(), run()
+        apart, pairs = abs(one.rate(1) - other.rate(1)), pairs + 1
+        limit += apart <= one.spread(1)
+        quartiles += apart <= timing.quartiles([1 / seconds for seconds in one.seconds])
+    assert limit >= 0.97 * pairs
+    assert quartiles < 0.95 * pairs
 
 
 def test_a_device_that_cools_is_waited_for(clock: Clock) -> None:
