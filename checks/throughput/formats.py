@@ -115,4 +115,5 @@ def fastest(
         yield Measurement("best_tflops", best.operations / timing.best / 1e12, here, samples=samples)
         if rated is not None and (peak := rated.rate(rated_as(name))) is not None:
             about = f"{rate:.4g} of {peak:.4g} TFLOP/s at {shape}; rated: {rated.source}"
-            yield Measurement("share_of_rated", rate / peak, here, samples=samples, about=about)
+            spread = timing.spread(best.operations) / 1e12 / peak
+            yield Measurement("share_of_rated", rate / peak, here, spread=spread, samples=samples, about=about)

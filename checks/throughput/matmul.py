@@ -111,7 +111,8 @@ def matmul(
         tf32 = device.type == "cuda" and rate_baselines.uses_tf32()
         if rated is not None and (peak := rated.rate(name, tf32=tf32)) is not None:
             here = f"{timing.rate(work) / 1e12:.4g} of {peak:.4g} TFLOP/s at {size} x {size}; rated: {rated.source}"
-            yield Measurement("share_of_rated", timing.rate(work) / 1e12 / peak, {"dtype": name}, about=here)
+            spread = timing.spread(work) / 1e12 / peak
+            yield Measurement("share_of_rated", timing.rate(work) / 1e12 / peak, {"dtype": name}, spread=spread, about=here)
         ratio = rate_baselines.timer_ratio(accelerator, chain.step, timing.median) if device.type != "cpu" else None
         if ratio is not None:
             about = f"{name}: the device's events count {ratio:.3g} of the time by the host's clock"

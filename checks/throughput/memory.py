@@ -80,7 +80,8 @@ def memory(
     rated = accelerator.rated()
     if rated is not None and rated.memory_gbps is not None:
         about = f"{timing.rate(work) / 1e9:.4g} of {rated.memory_gbps:.4g} GB/s; rated: {rated.source}"
-        yield Measurement("share_of_rated", timing.rate(work) / 1e9 / rated.memory_gbps, about=about)
+        share, spread = (value / 1e9 / rated.memory_gbps for value in (timing.rate(work), timing.spread(work)))
+        yield Measurement("share_of_rated", share, spread=spread, about=about)
     total = reading[1] if reading is not None else accelerator.facts.memory_bytes
     if rated is not None and rated.memory_bytes is not None and total is not None:
         about = f"{total / 2**30:.4g} of {rated.memory_bytes / 2**30:.4g} GiB; rated: {rated.source}"

@@ -80,7 +80,8 @@ def stream(
             yield Row({**here, "gbps": "not known: other work keeps the host busy, or nobody knows"})
             continue
         rate, samples = timing.rate(operation.bytes) / 1e9, len(timing.seconds)
-        yield Measurement("gbps", rate, here, spread=timing.spread(operation.bytes) / 1e9, samples=samples)
+        spread = timing.spread(operation.bytes) / 1e9
+        yield Measurement("gbps", rate, here, spread=spread, samples=samples)
         if operation.name == "copy":
             copied = rate
         elif copied:
@@ -88,5 +89,6 @@ def stream(
             yield Measurement("share_of_copy", rate / copied, here, samples=samples, about=about)
         if rated is not None and rated.memory_gbps is not None:
             about = f"{operation.name}: {rate:.4g} of {rated.memory_gbps:.4g} GB/s; rated: {rated.source}"
-            yield Measurement("share_of_rated", rate / rated.memory_gbps, here, samples=samples, about=about)
+            share, spread = rate / rated.memory_gbps, spread / rated.memory_gbps
+            yield Measurement("share_of_rated", share, here, spread=spread, samples=samples, about=about)
     yield Measurement("wrong_values", wrong)

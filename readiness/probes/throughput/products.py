@@ -352,7 +352,8 @@ def _rates(accelerator: Accelerator, found: Sum, here: dict[str, str]) -> Iterat
     peak = rated.rate(here["dtype"], tf32=uses_tf32())
     if peak is not None and here["phase"] != "decode":
         about = f"{work / median / 1e12:.4g} of {peak:.4g} TFLOP/s in {here['phase']}, {here['kind']}; rated: {rated.source}"
-        yield Measurement("share_of_rated", work / median / 1e12 / peak, here, samples=found.samples, about=about)
+        share = work / median / 1e12 / peak
+        yield Measurement("share_of_rated", share, here, spread=spread / 1e12 / peak, samples=found.samples, about=about)
     if rated.memory_gbps is not None and here["phase"] == "decode":
         about = f"{size / median / 1e9:.4g} of {rated.memory_gbps:.4g} GB/s, {here['kind']}; rated: {rated.source}"
         yield Measurement("share_of_bandwidth", size / median / 1e9 / rated.memory_gbps, here, about=about)

@@ -1,4 +1,4 @@
-"""Ranks let their devices come to rest before what is timed: in which order, and what is told of a device that did not."""
+"""Ranks let their devices come to rest before what is timed, tell of one that did not, and do not blame a busy host on links."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from readiness.probes.bandwidth import measurements as of_bandwidth
 from readiness.probes.bandwidth import rank as bandwidth
 from readiness.probes.links import measurements as of_links
 from readiness.probes.links import rank as links
-from readiness.probes.links.reports import PRODUCTS, TRANSFERS, ProductTimes
+from readiness.probes.links.reports import PRODUCTS, TRANSFERS, LaterLinkTimes, ProductTimes
 from readiness.probes.ranks_common.settling import DeviceSettled
 from readiness.probes.throughput import timing
 from readiness.probes.throughput.timing import Settled
@@ -40,9 +40,9 @@ class Context:
         self.done.append(operation)
         return contextlib.nullcontext()
 
-    def exchange(self) -> tuple[float, ...]:
+    def exchange(self, number: float = 0.0) -> tuple[float, ...]:
         self.done.append("exchange")
-        return (0.0,)
+        return (number,)
 
 
 @pytest.fixture
@@ -77,6 +77,26 @@ def test_links_and_products_of_ranks_each_begin_at_rest(context: Context, monkey
     before = "letting the device come to rest before "
     parts = [one for one in context.done if one.startswith(before) or one in (TRANSFERS, PRODUCTS)]
     assert parts == [before + TRANSFERS, TRANSFERS, before + PRODUCTS, PRODUCTS]
+
+
+@pytest.mark.parametrize(("waits", "passes"), [(0.0, 6), (0.9, 21), (5.0, 21)])
+def test_transfers_at_the_end_go_on_while_the_host_keeps_ranks_waiting(
+    waits: float, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass takes a second, for so many seconds of which the threads wait; each is ten times as slow as at first."""
+    now, given = [0.0], Context(settings=SimpleNamespace(budget_s=10.0))
+
+    def transfers(context: Any, pair: Any, numel: int, seconds: list[float]) -> Iterator[Report]:
+        now[0] += 1.0
+        seconds.append(0.01)
+        return iter(())
+
+    monkeypatch.setattr(links, "_transfers", transfers)
+    monkeypatch.setattr(links, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(links, "in_line_s", lambda: waits * now[0])
+    context: Any = given
+    (report,) = links._later(context, {(0, 1): [0.001]}, 256)
+    assert report == LaterLinkTimes((0, 1), 1024, 0.001, 0.01, passes)
 
 
 def outcome(*settled: Settled, before: str) -> tuple[RanksOutcome, Placement]:
