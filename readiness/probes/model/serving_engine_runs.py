@@ -14,6 +14,7 @@ from readiness.probes.model import decoder, published_layout, serving_engine, st
 from readiness.probes.model.decoder import Decoder, Plan
 from readiness.probes.model.serving_engine import Served
 from readiness.probes.parity import train_and_decode
+from readiness.probes.throughput import timing
 from readiness.probes.throughput.timing import Timing
 
 _PROMPTS, _LENGTH = 4, 21
@@ -64,6 +65,7 @@ def pace(
     layers = None if plan is None else min(plan.architecture.layers, _MOST_LAYERS)
     published = published_layout.configuration(config, narrow=False, layers=layers)
     published_layout.write(folder / "paced", published, None)
+    settled = timing.settle(accelerator)
     served = serving_engine.serve(accelerator, {
         "model": str(folder / "paced"), "load_format": "dummy", "dtype": "bfloat16", "memory_share": _SHARE, "eager": False,
         "longest": how["length"] + how["count"] + 8, "vocabulary": int(published["vocab_size"]), "seed": accelerator.seed,
@@ -72,7 +74,7 @@ def pace(
     done = [batch for batch in how["batches"] if served.rounds(batch)]
     here = {"phase": "pace"}
     yield Measurement("supported", int(bool(done)), here, about=served.problem)
-    yield Row({**here, "layers": layers, **_start(served)})
+    yield Row({**here, "layers": layers, **_start(served), **settled.cells()})
     if (start := served.step("start")) is not None:
         yield Measurement("start_s", start["seconds"])
     for batch in done:
@@ -86,8 +88,8 @@ def _of_batch(served: Served, batch: int, how: Mapping[str, Any]) -> Iterator[Yi
     between = Timing(tuple(max((one["all_s"] - one["first_s"]) / further, 1e-9) for one in rounds))
     here = {"batch": str(batch)}
     yield from steps.latencies(first, between, here)
-    for phase, count, timing in (("prefill", batch * how["length"], first), ("decode", batch, between)):
-        yield Measurement("tokens_per_s", count / timing.median, {**here, "phase": phase}, samples=len(rounds))
+    for phase, count, timed in (("prefill", batch * how["length"], first), ("decode", batch, between)):
+        yield Measurement("tokens_per_s", count / timed.median, {**here, "phase": phase}, samples=len(rounds))
 
 
 def _start(served: Served) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from readiness.datamodel import Evidence, Measurement, Status
+from readiness.datamodel import Evidence, Measurement, Row, Status
 from readiness.probes.model import decoder, published_layout, serving_engine
 from readiness.probes.model.serving_engine import Served
 from readiness.probes.model.serving_engine_runs import pace
+from readiness.probes.throughput import timing
+from readiness.probes.throughput.timing import Settled
 from readiness.tracing import workload_schema
 from tests.support import cpu, run_check, value, values
 
@@ -144,9 +146,12 @@ def test_pace_is_reckoned_from_the_rounds(monkeypatch: pytest.MonkeyPatch, tmp_p
         return Served(answers)
 
     monkeypatch.setattr(serving_engine, "serve", serve)
+    monkeypatch.setattr(timing, "settle", lambda _: Settled(5.0, 90.0, 85.0, "no, it is hot"))
     config = workload_schema.load(workload_schema.find("qwen3-8b")).model["config"]
     how = {"batches": [1, 8], "length": 1000, "count": 32, "rounds": 3}
-    found = [item for item in pace(cpu(0), config, tmp_path, how, 10.0) if isinstance(item, Measurement)]
+    told = list(pace(cpu(0), config, tmp_path, how, 10.0))
+    assert any(isinstance(item, Row) and item.cells.get("settled") == "no, it is hot" for item in told)
+    found = [item for item in told if isinstance(item, Measurement)]
     figures = {(item.name, *item.labels.values()): item.value for item in found}
     assert figures["start_s",] == 30.0
     assert figures["first_token_ms", "8", "p50"] == 500.0
