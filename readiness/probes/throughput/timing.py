@@ -34,8 +34,9 @@ _LIMITS = {2: 17.97, 3: 6.09, 4: 4.50, 5: 3.93}
 UNSTEADY = 0.1
 #: A later round begins with a call that is not timed where that takes less than this share of it.
 _SHORT = 0.1
-#: Share of the free memory that blocks of earlier rounds may keep, so that new ones cannot lie where those did.
-_KEPT_SHARE = 0.25
+#: Sets of blocks of earlier rounds that are kept, so that new ones cannot lie where those did; and the share of the free
+#: memory that they and the new ones may take.
+_MOST_KEPT, _KEPT_SHARE = 2, 0.1
 #: Events that count less of the same batch, or more, than the host's clock are not believed.
 _BELIEVED = (0.7, 1.05)
 #: A device that comes to rest loses more than this between two readings: degrees, watts, megahertz; bytes come free.
@@ -217,7 +218,7 @@ def in_turns(
 def _sets(accelerator: Accelerator, size_bytes: float) -> int:
     """Return how many sets of blocks may be kept beside a new one; of none the next would lie where it did."""
     reading = accelerator.memory()
-    return 0 if reading is None else max(0, min(ROUNDS, int(_KEPT_SHARE * reading[0] / max(size_bytes, 1)) - 1))
+    return 0 if reading is None else max(0, min(_MOST_KEPT, int(_KEPT_SHARE * reading[0] / max(size_bytes, 1)) - 1))
 
 
 @dataclass(slots=True)

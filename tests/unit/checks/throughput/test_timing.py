@@ -164,7 +164,7 @@ def test_blocks_of_earlier_rounds_are_kept_as_far_as_there_is_room(clock: Clock)
         def __call__(self) -> None:
             clock.sleep(0.01)
 
-    for room, most in ((100, ROUNDS), (8, 3), (4, 1)):  # sets of blocks, a quarter of which may be taken beside the first
+    for room, most in ((100, 4), (20, 3), (10, 1)):  # sets of blocks, a tenth of which may be taken beside the first
         Call.alive = Call.most = 0
         measured(on_memory_of_the_host(clock, free=room * 1000), Call(), budget_s=0.0, renewed=Call, size_bytes=1000)
         assert Call.most == most, room
