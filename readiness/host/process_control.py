@@ -1,11 +1,13 @@
-"""Interpreters like this one, and processes that do not outlive those who started them."""
+"""Interpreters like this one, processes that do not outlive those who started them, and the end of whole trees."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import signal
+import subprocess
 import sys
 
 from readiness.errors import Exit
@@ -39,3 +41,24 @@ def die_with_parent(parent: int | None = None) -> None:
 def take_in_orphans() -> None:
     """Have the kernel hand orphaned descendants to this process, so that it can end them (Linux)."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def kill_tree(process: subprocess.Popen[bytes], wait_s: float) -> None:
+    """Kill a process of this one with its group and all its descendants, also in sessions of their own; wait for their ends.
+
+    The process is killed before its descendants, so that it starts none of them again.
+    """
+    import psutil  # each fresh interpreter imports this file, and few end others
+
+    started: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        started = psutil.Process(process.pid).children(recursive=True)
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it leads none, or nobody of it is left
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    for descendant in started:
+        with contextlib.suppress(psutil.Error):
+            descendant.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(wait_s)
+    psutil.wait_procs(started, timeout=wait_s)

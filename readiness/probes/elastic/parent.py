@@ -13,7 +13,6 @@ machine can reach it while the job lasts, as they can every job of torchrun on i
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -25,8 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import psutil
-
 from readiness.accelerators.base import Accelerator
 from readiness.datamodel import Measurement, Note, Row, Yield
 from readiness.distributed import rendezvous
@@ -34,7 +31,7 @@ from readiness.distributed.types import LONGEST_ABOUT, LOOPBACK, Json, Placement
 from readiness.distributed.watch_clock import WatchClock
 from readiness.documents.assessment import facts_to_json
 from readiness.host import disk
-from readiness.host.process_control import bootstrap, die_with_parent
+from readiness.host.process_control import bootstrap, die_with_parent, kill_tree
 from readiness.host.temp_dirs import anonymous_file
 from readiness.probes.elastic import worker as elastic_worker
 
@@ -147,7 +144,7 @@ def job(accelerator: Accelerator, placement: Placement, folder: Path, own_store:
         try:
             code = _ended(process, folder, limits)
         finally:
-            _end(process)
+            kill_tree(process, _END_S)  # its workers are in sessions of their own
         return Job(own_store, _found(folder), _fault_at(folder), code, _last_error(log), time.monotonic() - began)
 
 
@@ -162,19 +159,6 @@ def _ended(process: subprocess.Popen[bytes], folder: Path, limits: Limits) -> in
         if not faulty and _fault_at(folder) is not None:
             faulty, until_s = True, clock.now + limits.limit_s
     return None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the agent first, so that it starts no worker again; its workers are in sessions of their own."""
-    workers: Sequence[psutil.Process] = []
-    with contextlib.suppress(psutil.Error):
-        workers = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    for worker in workers:
-        with contextlib.suppress(psutil.Error):
-            worker.kill()
-    process.wait()
-    psutil.wait_procs(workers, timeout=_END_S)
 
 
 def _found(folder: Path) -> dict[tuple[int, int], Json]:

@@ -16,10 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from readiness.accelerators.base import Accelerator
-from readiness.host.process_control import bootstrap
+from readiness.host.process_control import bootstrap, kill_tree
 
 _POLL_S, _END_S = 0.05, 10.0
 #: Variables that keep it from fetching anything and from reporting its use.
@@ -66,7 +64,7 @@ def serve(accelerator: Accelerator, request: Mapping[str, Any], folder: Path, de
                 time.sleep(_POLL_S)
             code = process.poll()
         finally:
-            _end(process)
+            kill_tree(process, _END_S)
     found = Served()
     if answered.exists():
         for line in answered.read_text().splitlines():
@@ -92,18 +90,3 @@ def _environment(accelerator: Accelerator) -> dict[str, str]:
         index = accelerator.facts.index
         found[hiding[0]] = seen[index] if index < len(seen) else str(index)
     return found
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the engine and all that it started, also in sessions of their own."""
-    started: Sequence[psutil.Process] = []
-    with contextlib.suppress(psutil.Error):
-        started = psutil.Process(process.pid).children(recursive=True)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, 9)
-    for child in started:
-        with contextlib.suppress(psutil.Error):
-            child.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_END_S)
-    psutil.wait_procs(started, timeout=_END_S)
