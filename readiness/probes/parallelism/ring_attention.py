@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from readiness.probes.parallelism.autograd_collectives import all_gather, ring_step
-from readiness.probes.parity.transformer import Attention, Pair, Size, rotate
+from readiness.probes.parity.transformer import Attention, Pair, Size
 
 Tensor = torch.Tensor
 
@@ -20,9 +20,7 @@ class ContextParallelAttention(Attention):
 
     def forward(self, x: Tensor, turn: Pair, past: Pair | None) -> tuple[Tensor, Pair]:  # noqa: ARG002
         """Map (B, T / ranks, width) to the same shape, and return this rank's keys and values."""
-        query = rotate(self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2), turn)
-        key = rotate(self.key(x).unflatten(-1, (self.key_heads, -1)).transpose(1, 2), turn)
-        value = self.value(x).unflatten(-1, (self.key_heads, -1)).transpose(1, 2)
+        query, key, value = self.project(x, turn)
         out = (self._ring if self.ring else self._gathered)(query, key, value)
         return self.output(out.transpose(1, 2).flatten(2)), (key, value)
 

@@ -57,11 +57,16 @@ class Attention(nn.Module):
         self.value = nn.Linear(size.width, size.key_heads * head, bias=False)
         self.output = nn.Linear(size.heads * head, size.width, bias=False)
 
-    def forward(self, x: Tensor, turn: Pair, past: Pair | None) -> tuple[Tensor, Pair]:
-        """Map (B, T, width) to the same shape, and return keys and values of all positions so far."""
+    def project(self, x: Tensor, turn: Pair) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values by head, (B, heads, T, head), the first two turned by their positions."""
         query = rotate(self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2), turn)
         key = rotate(self.key(x).unflatten(-1, (self.key_heads, -1)).transpose(1, 2), turn)
         value = self.value(x).unflatten(-1, (self.key_heads, -1)).transpose(1, 2)
+        return query, key, value
+
+    def forward(self, x: Tensor, turn: Pair, past: Pair | None) -> tuple[Tensor, Pair]:
+        """Map (B, T, width) to the same shape, and return keys and values of all positions so far."""
+        query, key, value = self.project(x, turn)
         if past is not None:
             key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
         out = functional.scaled_dot_product_attention(
