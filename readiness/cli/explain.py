@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -70,6 +69,19 @@ def _width() -> int:
     return columns(sys.stdout) or WIDEST
 
 
+def _wrapped(text: str, first: str = "", rest: str | None = None) -> str:
+    from readiness.rendering import wrap
+
+    return "\n".join(wrap(text, _width(), first=first, rest=rest))
+
+
+def _line(text: str, first: str = "  ") -> str:
+    """Return a line that programs may look for: it is wrapped on a terminal alone."""
+    from readiness.rendering.formats import columns
+
+    return first + text if columns(sys.stdout) is None else _wrapped(text, first, "    ")
+
+
 def _fitted(documentation: str) -> str:
     """Return the text as it was written; on a narrower terminal paragraphs are wrapped anew, and lists line by line."""
     from readiness.rendering.formats import columns
@@ -80,8 +92,9 @@ def _fitted(documentation: str) -> str:
     fitted = []
     for paragraph in documentation.split("\n\n"):
         lines = paragraph.splitlines()
-        plain = not any(line.startswith((" ", "-", "*", "|")) for line in lines)
-        fitted.append("\n".join(textwrap.fill(line, most) for line in ([" ".join(lines)] if plain else lines)))
+        if not any(line.startswith((" ", "-", "*", "|")) for line in lines):
+            lines = [" ".join(lines)]
+        fitted.append("\n".join(_wrapped(line, line[: len(line) - len(line.lstrip())]) for line in lines))
     return "\n\n".join(fitted)
 
 
@@ -167,7 +180,7 @@ def _measured(id: str, last: Assessment | str, known: Requirement | None) -> Ite
 
     Also its definition there where it is not that of `known`.
     """
-    from readiness.rendering import measured, names, wrap
+    from readiness.rendering import measured, names
 
     if isinstance(last, str):
         yield last
@@ -194,7 +207,7 @@ def _measured(id: str, last: Assessment | str, known: Requirement | None) -> Ite
     for (outcome, words), found_on in by_outcome.items():
         uses = [use for use in Use if any(use.value in uses_found for uses_found in found_on.values())]
         line = f"{names(list(found_on))} ({', '.join(uses)}): {outcome}; {words}"
-        yield from wrap(line, _width(), first="  ", rest="    ")
+        yield _wrapped(line, "  ", "    ")
     if any(item.check == first.check and item.rows for one in last.accelerators for item in one.evidence):
         yield f"  `readiness report --rows {clean(first.check)}` shows its rows of detail"
 
@@ -208,11 +221,7 @@ def _check(check: Check) -> str:
         lines.append(f"  {clean(name)} ({clean(measure.unit)}{better})")
         action = "" if measure.action is Action.NONE else f" ({measure.action})"
         texts = {"": measure.meaning, "why: ": measure.why, "remedy: ": f"{measure.remedy}{action}".strip()}
-        lines += [
-            textwrap.fill(f"{label}{clean(text)}", _width(), initial_indent="    ", subsequent_indent="    ")
-            for label, text in texts.items()
-            if text
-        ]
+        lines += [_wrapped(f"{label}{clean(text)}", "    ") for label, text in texts.items() if text]
     if check.settings:
         lines += ["", "settings"] + [f"  {clean(line)}" for line in settings(check)]
     lines += ["", f"cost     {time_needed(check)}"]
@@ -224,7 +233,7 @@ def _profile(profile: Profile, own: Path) -> str:
     """Describe a profile: the requirements that it states itself first, then those of each that it extends."""
     lines = [clean(profile.name), clean(profile.title), ""]
     if profile.description:
-        lines += [textwrap.fill(clean(" ".join(profile.description.split())), _width()), ""]
+        lines += [_wrapped(clean(" ".join(profile.description.split()))), ""]
     musts = [item for item in profile.requirements if Level.MUST in (item.level, item.level_of_several)]
     for use in profile.uses:
         if not any(use in item.uses for item in musts):
@@ -247,14 +256,12 @@ def _requirement(requirement: Requirement) -> str:
     several = requirement.level_of_several
     level = f"{requirement.level}, {several} on several chips,"if several else f"{requirement.level}"
     lines = [
-        f"{requirement.id}  ({level} for {' and '.join(requirement.uses)}, weight {requirement.weight:g})",
-        f"  {requirement.check}: {requirement.measure}{where} {requirement.limit}",
+        _line(f"({level} for {' and '.join(requirement.uses)}, weight {requirement.weight:g})", f"{requirement.id}  "),
+        _line(f"{requirement.check}: {requirement.measure}{where} {requirement.limit}"),
     ]
     if requirement.only_on or requirement.not_on:
-        lines.append(
-            f"  on {', '.join(requirement.only_on) or 'every stack'}"
-            + (f" but not {', '.join(requirement.not_on)}" if requirement.not_on else "")
-        )
+        but = f" but not {', '.join(requirement.not_on)}" if requirement.not_on else ""
+        lines.append(_line(f"on {', '.join(requirement.only_on) or 'every stack'}{but}"))
     if requirement.least_chips > 1:
         lines.append(f"  where at least {requirement.least_chips} chips are under test")
     remedy = requirement.remedy.text if requirement.remedy else None
@@ -266,4 +273,4 @@ def _texts(texts: Mapping[str, str | None]) -> Iterator[str]:
     for label, text in texts.items():
         if text:
             line = f"{label}: {clean(text)}" if label else clean(text)
-            yield textwrap.fill(line, _width(), initial_indent="  ", subsequent_indent="    ")
+            yield _wrapped(line, "  ", "    ")

@@ -7,6 +7,7 @@ import io
 import pytest
 
 from readiness.cli import explain, fit, listing, options
+from readiness.datamodel import Limit, Operator, Requirement, Use
 from readiness.rendering import formats
 
 
@@ -64,6 +65,23 @@ def test_documentation_is_wrapped_for_a_narrow_terminal_alone(monkeypatch: pytes
     assert fitted.split() == text.split()
     assert max(map(len, fitted.splitlines())) <= 70 == formats.columns(Terminal())
     assert fitted.endswith("\n\n- an item\n- another one")
+
+
+def test_a_requirement_is_as_wide_as_the_terminal_and_no_word_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = {"dtype": "bfloat16", "precision": "autocast", "phase": "backward"}
+    requirement = Requirement(
+        "gradients-of-a-long-name", tuple(Use), "parity.training", "loss_difference", Limit(Operator.AT_MOST, 0.01),
+        where=where, why="A plug-in that a vendor ships for its own torch-like stack may differ in ahead-of-time builds.",
+    )
+    expression = "parity.training: loss_difference dtype=bfloat16 precision=autocast phase=backward at_most 0.01"
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert f"  {expression}" in explain._requirement(requirement).splitlines()
+    monkeypatch.setattr("sys.stdout", Terminal())
+    for columns in (50, 62, 64, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        found = explain._requirement(requirement)
+        assert max(map(len, found.splitlines())) <= columns
+        assert {*expression.split(), *requirement.why.split()} <= {*found.split()}
 
 
 def test_a_fit_is_wrapped_behind_its_columns(monkeypatch: pytest.MonkeyPatch) -> None:
