@@ -77,7 +77,7 @@ def test_a_requirement_is_as_wide_as_the_terminal_and_no_word_is_split(monkeypat
     monkeypatch.setattr("sys.stdout", io.StringIO())
     assert f"  {expression}" in explain._requirement(requirement).splitlines()
     monkeypatch.setattr("sys.stdout", Terminal())
-    for columns in (50, 62, 64, 80):
+    for columns in (60, 62, 64, 80):
         monkeypatch.setenv("COLUMNS", str(columns))
         found = explain._requirement(requirement)
         assert max(map(len, found.splitlines())) <= columns
