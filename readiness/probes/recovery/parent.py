@@ -69,7 +69,7 @@ class RecoveryRun:
     def _data_parallel(self) -> Iterator[Yield]:
         saved = self._new_folder("saved")
         yield Note("training without interruption")
-        straight = self._train(self.placement, self._new_folder("straight"), STEPS, save_every=0)
+        straight = self._train(self.placement, self._new_folder("straight"), STEPS, saves=False)
         yield Note("a rank is killed")
         outcomes = [
             self._train_until_killed(saved, KILL_AT_STEP, during_save=False),
@@ -80,7 +80,7 @@ class RecoveryRun:
         outcomes.append(self._train(self.placement, saved, KILL_DURING_SAVE_AT_STEP))
         resumed = Resumed(straight, tuple(outcomes), tuple(self.deaths), None)
         if measurements.differences(resumed):  # do two uninterrupted runs agree at all?
-            again = self._train(self.placement, self._new_folder("again"), STEPS, save_every=0)
+            again = self._train(self.placement, self._new_folder("again"), STEPS, saves=False)
             resumed = replace(resumed, again=again)
         yield from measurements.resumed(resumed, self.placement)
         yield Note("broken checkpoints")
@@ -102,19 +102,19 @@ class RecoveryRun:
         half = max(count // 2, 1)
         yield Note(f"from {count} ranks to {half}")
         fewer = self._of(half)
-        outcome = self._train(fewer, saved, STEPS, save_every=0)
+        outcome = self._train(fewer, saved, STEPS, saves=False)
         reloaded = Reloaded(DATA_PARALLEL, writer, outcome, straight)
         yield from measurements.resharded(reloaded, self.placement, fewer)
         if half > 1:
             one = self._of(1)
-            outcome = self._train(one, saved, STEPS, save_every=0)
+            outcome = self._train(one, saved, STEPS, saves=False)
             yield from measurements.resharded(Reloaded(DATA_PARALLEL, writer, outcome, straight), self.placement, one)
         most = count * 2 if count == 2 and speaks_tcp(self.accelerator.stack.collective_backend or "") else count
         yield Note(f"from {half} ranks to {most}")
         by_few = self._new_folder("by few")
         writer = self._train(fewer, by_few, SAVE_EVERY)
         more = self._of(most)
-        outcome = self._train(more, by_few, SAVE_EVERY + 2, save_every=0)
+        outcome = self._train(more, by_few, SAVE_EVERY + 2, saves=False)
         reloaded = Reloaded(DATA_PARALLEL, writer, outcome, straight)
         yield from measurements.resharded(reloaded, fewer, more, labels=self.placement.labels)
 
@@ -126,14 +126,14 @@ class RecoveryRun:
         yield Note("fully sharded")
         saved, steps = self._new_folder("sharded"), SAVE_EVERY + 2
         straight = self._train(self.placement, saved, steps, mode=FULLY_SHARDED)
-        outcome = self._train(self.placement, saved, steps, mode=FULLY_SHARDED, save_every=0)
+        outcome = self._train(self.placement, saved, steps, mode=FULLY_SHARDED, saves=False)
         resumed = Resumed(straight, (outcome,), (), None, FULLY_SHARDED)
         if measurements.differences(resumed):
             again = self._train(self.placement, self._new_folder("sharded again"), steps, mode=FULLY_SHARDED)
             resumed = replace(resumed, again=again)
         yield from measurements.resumed(resumed, self.placement)
         fewer = self._of(max(len(self.placement.ranks) // 2, 1))
-        outcome = self._train(fewer, saved, steps, mode=FULLY_SHARDED, save_every=0)
+        outcome = self._train(fewer, saved, steps, mode=FULLY_SHARDED, saves=False)
         yield from measurements.resharded(Reloaded(FULLY_SHARDED, straight, outcome, straight), self.placement, fewer)
 
     def _train_until_killed(self, folder: Path, at: int, *, during_save: bool) -> RanksOutcome:
@@ -150,9 +150,9 @@ class RecoveryRun:
         return outcome
 
     def _train(
-        self, where: Placement, folder: Path, steps: int, *, save_every: int = SAVE_EVERY, mode: str = DATA_PARALLEL
+        self, where: Placement, folder: Path, steps: int, *, saves: bool = True, mode: str = DATA_PARALLEL
     ) -> RanksOutcome:
-        outcome = self._run(recovery_rank.rank_main, where, Settings(folder, steps, save_every, mode, self.parts))
+        outcome = self._run(recovery_rank.rank_main, where, Settings(folder, steps, SAVE_EVERY if saves else 0, mode, self.parts))
         self._must_finish(outcome, where)
         return outcome
 

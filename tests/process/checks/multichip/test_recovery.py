@@ -37,6 +37,15 @@ class Unsharded(Cpu):
     unsupported_modes: Mapping[str, str] = {"fsdp": "left out by a test"}
 
 
+@pytest.fixture
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves, deaths and the end follow each other as ever, with fewer steps between: for what does not depend on their number."""
+    every = 3
+    numbers = {"SAVE_EVERY": every, "KILL_AT_STEP": 2 * every + 1, "KILL_DURING_SAVE_AT_STEP": 3 * every, "STEPS": 3 * every + 2}
+    for name, number in numbers.items():
+        monkeypatch.setattr(parent, name, number)
+
+
 def checked(number: int = 2, stack: Any = None, **settings: Any) -> Evidence:
     facts = [dataclasses.replace(cpu().facts, id=f"cpu:{index}", index=index) for index in range(number)]
     accelerator = Accelerator(facts[0], stack or Unsharded(), seed=7, peers=facts)
@@ -51,9 +60,17 @@ def about(evidence: Evidence, name: str) -> list[str]:
     return reasons
 
 
-@pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_healthy_ranks_go_on_as_if_nothing_had_been(number: int) -> None:
-    evidence = checked(number, cpu().stack)
+def test_healthy_ranks_go_on_as_if_nothing_had_been() -> None:
+    assert_good_as_new(checked(2, cpu().stack), 2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_few_steps")
+def test_four_healthy_ranks_go_on_as_if_nothing_had_been() -> None:
+    assert_good_as_new(checked(4, cpu().stack), 4)
+
+
+def assert_good_as_new(evidence: Evidence, number: int) -> None:
     where = {"ranks": str(number), "chips": "several", "world": "all"}
     assert value(evidence, "completed", **where) == 1
     assert value(evidence, "resume_mismatches", **where, **PARALLEL) == 0
@@ -65,12 +82,13 @@ def test_healthy_ranks_go_on_as_if_nothing_had_been(number: int) -> None:
     assert value(evidence, "broken_refused", broken="file cut short") == 1
     assert value(evidence, "broken_refused", broken="file missing") == 1
     (row,) = [row for row in evidence.rows if row.get("mode") == "data parallel" and "resumed_from" in row]
-    assert row["resumed_from"] == [16, 16]  # the one of step 24 was cut short
+    assert row["resumed_from"] == [2 * parent.SAVE_EVERY] * 2  # the third one was cut short
     assert row["two_uninterrupted_runs_differ_by"] == 0
     sizes = {(labels["from"], labels["to"]) for labels in (dict(item.labels) for item in evidence.measurements) if "from" in labels}
     assert sizes == ({("2", "1"), ("1", "4")} if number == 2 else {("4", "2"), ("4", "1"), ("2", "4")})
 
 
+@pytest.mark.usefixtures("_few_steps")
 def test_a_lost_optimizer_state_and_a_damaged_checkpoint_that_is_accepted_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two faults that no measure confuses, in one run: loading forgets, and takes what is damaged for loaded."""
     healthy = rank._Run.load
@@ -94,6 +112,7 @@ def test_a_lost_optimizer_state_and_a_damaged_checkpoint_that_is_accepted_are_na
     assert "a checkpoint with its file missing is accepted by rank 0 (cpu:0), rank 1 (cpu:1)" in about(evidence, "broken_refused")[2]
 
 
+@pytest.mark.usefixtures("_few_steps")
 def test_a_step_that_is_done_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = rank._Run.load
 
@@ -125,6 +144,7 @@ def test_a_rank_that_fails_by_itself_is_named(fault: Any, what: str, monkeypatch
     assert {item.name for item in evidence.measurements} == {"completed"}
 
 
+@pytest.mark.usefixtures("_few_steps")
 def test_a_hang_while_saving_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = rank._Run.save
     support.patient_until_the_fault(monkeypatch)
@@ -135,7 +155,7 @@ def test_a_hang_while_saving_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     evidence = checked(patience_s=3.0)
     assert value(evidence, "completed") == 0
-    assert "saving step 8" in about(evidence, "completed")[0]
+    assert "saving step 3" in about(evidence, "completed")[0]
 
 
 def outcome(*losses: float) -> RanksOutcome:
@@ -171,6 +191,7 @@ def test_the_batch_divides_among_all_ranks_and_among_half_of_them(ranks: int, tm
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_few_steps")
 def test_three_healthy_ranks_go_on_with_another_number() -> None:
     evidence = checked(3)
     differences = values(evidence, "reshard_difference")
