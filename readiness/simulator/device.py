@@ -19,12 +19,11 @@ from readiness.simulator.call import Call
 from readiness.simulator.faults import kinds
 from readiness.simulator.graphs import Capture
 from readiness.simulator.injection import ActiveFault, FaultKind, Stage
+from readiness.simulator.kernels import COUNTED_BYTES
 from readiness.simulator.machine_file import Chip, Defect
 from readiness.simulator.memory_ledger import MemoryLedger
 from readiness.simulator.stale_memory import StaleMemory
 
-#: Smaller blocks are not counted against the chip's memory: counting costs more than they do.
-COUNTED_BYTES = 2**16
 #: A pause longer than this is no load: the chip cools as it had warmed.
 _PAUSE_S = 0.5
 #: Degrees Celsius at rest and at full load, and the time constant between them: 30 s of load make about 80 degrees.

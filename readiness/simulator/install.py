@@ -9,8 +9,6 @@ engine counts the devices when it computes the first.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
@@ -25,23 +23,9 @@ class UnavailableError(Exception):
 
 
 class _Current:
-    """The current simulated chip, for which kernels that are registered once do the work."""
+    """The current simulated chip, for which what is registered once does the work."""
 
     device: SimulatedDevice
-
-    def call(
-        self, name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
-    ) -> Any:
-        return self.device.call(name, operator, arguments, keywords, given)
-
-    def allocate(self, size_bytes: int) -> None:
-        self.device.allocate(size_bytes)
-
-    def to_chip(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self.device.to_chip(tensor)
-
-    def copy(self, source: torch.Tensor, target: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor]) -> None:
-        self.device.copy(source, target, given)
 
 
 _current = _Current()
@@ -61,6 +45,7 @@ def install(chip: Chip, number: int, seed: int = 0) -> SimulatedDevice:
         register()
     interpreter = _kept[0]
     assert isinstance(interpreter, Interpreter)
+    interpreter.chip = device
     interpreter.take_lists_whole((lambda name: any(device.faults_of(name))) if device.faults else None)
     serialization.register_distributed(_current)
     return device
@@ -84,7 +69,7 @@ def register() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kernels of collectives replace those that torch has for such devices
         set_up(KIND, backend_module=torch_module.make())
-        interpreter = Interpreter(_current)
+        interpreter = Interpreter()
         interpreter.register()
         _kept.append(interpreter)
         _kept.append(attention.register())

@@ -19,6 +19,8 @@ from torch._C import DispatchKey, DispatchKeySet
 from readiness.simulator import storage_views
 
 KIND = "sim"
+#: Smaller blocks are not counted against the chip's memory: counting costs more than they do.
+COUNTED_BYTES = 2**16
 _HOST = torch.device("cpu")
 _HOST_KEYS = DispatchKeySet(DispatchKey.CPU)
 
@@ -76,13 +78,18 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, FakeTensor | FunctionalTensor)
 
 
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """True if a tensor has memory, and its values are those that stand there."""
+    return not (tensor.is_neg() or tensor.is_conj() or tensor._is_zerotensor())
+
+
 def as_host(tensor: torch.Tensor) -> torch.Tensor:
     """Return a host tensor over the same memory, with pending conjugations and negations resolved."""
+    if _is_plain(tensor):
+        return storage_views.to_host(tensor)
     if tensor._is_zerotensor():  # it has no memory at all
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
     conjugated, negated = tensor.is_complex() and tensor.is_conj(), tensor.is_neg()
-    if not (conjugated or negated):
-        return storage_views.to_host(tensor)
     plain = torch.ops.aten._conj.default(tensor) if conjugated else tensor
     host = storage_views.to_host(torch.ops.aten._neg_view.default(plain) if negated else plain)
     host = host.conj_physical() if conjugated else host
@@ -91,17 +98,12 @@ def as_host(tensor: torch.Tensor) -> torch.Tensor:
 
 def _host(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return as_host(value) if value.device.type == KIND else value
+        return value if value.is_cpu or value.device.type != KIND else as_host(value)
     if isinstance(value, list | tuple):
         return type(value)(map(_host, value)) if type(value) in (list, tuple) else value
     if isinstance(value, torch.device):
         return _HOST if value.type == KIND else value
     return value
-
-
-def _to_copy(tensor: torch.Tensor, *, non_blocking: bool = False, **options: Any) -> Any:
-    """Copy as usual, but never into pinned host memory: only C++ can register an allocator for it."""
-    return overload("_to_copy").redispatch(_HOST_KEYS, tensor, non_blocking=False, **options)
 
 
 def list_operators() -> list[str]:
@@ -114,10 +116,11 @@ def list_operators() -> list[str]:
 
 
 class Interpreter:
-    """All kernels of a chip. The registrations end with this object."""
+    """All kernels of the chip that is set as `chip`. The registrations end with this object."""
 
-    def __init__(self, chip: Chip) -> None:
-        self.chip = chip
+    chip: Chip
+
+    def __init__(self) -> None:
         self.lists: torch.library.Library | None = None
         self.library = torch.library.Library("aten", "IMPL")
         self.fallbacks = torch.library.Library("_", "IMPL")
@@ -139,7 +142,7 @@ class Interpreter:
             ("convolution_overrideable", self._convolution),
             ("convolution_backward_overrideable", self._convolution_backward),
             ("_efficientzerotensor", self._zeros),
-            ("_to_copy", _to_copy),
+            ("_to_copy", self._to_copy),
         ):
             self.library.impl(name, kernel, "PrivateUse1")
         for overload in torch._C._dispatch_get_registrations_for_dispatch_key("CPU"):
@@ -170,12 +173,13 @@ class Interpreter:
 
     def _kernel(self, name: str) -> Callable[..., Any]:
         found: list[Any] = []
+        full = f"aten::{name}"
 
         def kernel(*arguments: Any, **keywords: Any) -> Any:
             if not found:  # resolving a thousand overloads at once would cost more than everything else here
                 operator = overload(name)
                 found.extend((operator, signature(operator)))
-            return self.run(f"aten::{name}", found[0], found[1], arguments, keywords)
+            return self.run(full, found[0], found[1], arguments, keywords)
 
         return kernel
 
@@ -213,6 +217,8 @@ class Interpreter:
         for given, replacement in replaced:
             set_alias(given, self.chip.to_chip(replacement))
         if signature.single:
+            if signature.returns[0] is None and isinstance(result, torch.Tensor):  # as of nearly all operators
+                return self.chip.to_chip(result)
             return self._back(result, signature.returns[0], arguments, keywords)
         if isinstance(result, tuple):
             return tuple(
@@ -229,12 +235,22 @@ class Interpreter:
             return [self._back(item, None, arguments, keywords) for item in result]
         return result
 
+    def _to_copy(self, tensor: torch.Tensor, *, non_blocking: bool = False, **options: Any) -> Any:
+        """Copy as usual, but never into pinned host memory: only C++ can register an allocator for it."""
+        if options == {"dtype": tensor.dtype, "layout": torch.strided, "device": _HOST} and _is_plain(tensor):
+            read = storage_views.to_host(tensor)  # what the dispatcher would come to after two more calls of this device
+            found = torch.empty_like(read)
+            self.chip.copy(read, found, (tensor, found))
+            return found
+        return _COPY.redispatch(_HOST_KEYS, tensor, non_blocking=False, **options)
+
     def _empty(
         self, size: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None,
         memory_format: Any = None,
     ) -> torch.Tensor:  # fmt: skip
         kind = dtype or torch.get_default_dtype()
-        self.chip.allocate(_product(size) * kind.itemsize)
+        if (size_bytes := _product(size) * kind.itemsize) >= COUNTED_BYTES:
+            self.chip.allocate(size_bytes)
         memory_layout = {} if memory_format is None else {"memory_format": memory_format}
         return self.chip.to_chip(torch.empty(size, dtype=kind, **memory_layout))
 
@@ -242,7 +258,8 @@ class Interpreter:
         self, size: Any, stride: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None
     ) -> torch.Tensor:
         kind = dtype or torch.get_default_dtype()
-        self.chip.allocate(_product(size) * kind.itemsize)
+        if (size_bytes := _product(size) * kind.itemsize) >= COUNTED_BYTES:
+            self.chip.allocate(size_bytes)
         return self.chip.to_chip(self.chip.call("layout::strided", torch.empty_strided, (size, stride), {"dtype": kind}, ()))
 
     def _zeros(
@@ -272,11 +289,16 @@ class Interpreter:
         return tensor
 
     def _copy_from(self, source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-        written = storage_views.to_host(target) if is_simulated(target) else target
-        read = as_host(source) if is_simulated(source) else source.resolve_conj().resolve_neg()
-        if read._is_zerotensor():
-            read = torch.zeros(read.shape, dtype=read.dtype)
-        if is_simulated(target) and target.is_complex() and target.is_conj():
+        written = target if target.is_cpu else storage_views.to_host(target)
+        if not source.is_cpu:
+            read = as_host(source)
+        elif _is_plain(source):
+            read = source
+        elif source._is_zerotensor():
+            read = torch.zeros(source.shape, dtype=source.dtype)
+        else:
+            read = source.resolve_conj().resolve_neg()
+        if not target.is_cpu and target.is_conj():
             written, read = storage_views.to_host(torch.ops.aten._conj.default(target)), read.conj().resolve_conj()
         self.chip.copy(read, written, (source, target))
         return target
@@ -301,6 +323,7 @@ class Interpreter:
         )  # fmt: skip
 
 
+_COPY = torch.ops.aten._to_copy.default
 _ONE_NEW = _Signature((None,), True, (), ())
 _THREE_NEW = _Signature((None, None, None), False, (), ())
 

@@ -8,17 +8,21 @@ Layout of the structures: https://dmlc.github.io/dlpack/latest/c_api.html (DLMan
 from __future__ import annotations
 
 import ctypes
+import sys
 
 import torch
 
 _HOST, _EXTENSION = 1, 12  # kDLCPU, kDLExtDev
-_DEVICE_TYPE, _DEVICE_ID = 8, 12  # byte offsets within DLManagedTensor
+#: Byte offset of the device within DLManagedTensor: its type, and right behind it its number, 32 bits each.
+_DEVICE = 8
 
 _pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer_of.restype = ctypes.c_void_p
 _pointer_of.argtypes = [ctypes.py_object, ctypes.c_char_p]
 _to_dlpack = torch._C._to_dlpack
 _from_dlpack = torch._C._from_dlpack
+_at = ctypes.c_int64.from_address
+_FIRST_OF = {kind: int.from_bytes(kind.to_bytes(4, sys.byteorder) + bytes(4), sys.byteorder) for kind in (_HOST, _EXTENSION)}
 
 #: What DLPack has no name for travels as bytes and gets its dtype back as a view.
 _UNNAMED = frozenset({
@@ -44,8 +48,5 @@ def to_host(tensor: torch.Tensor) -> torch.Tensor:
 
 def _relabelled(tensor: torch.Tensor, kind: int) -> object:
     capsule = _to_dlpack(tensor)
-    address = _pointer_of(capsule, b"dltensor")
-    assert address is not None
-    ctypes.c_int32.from_address(address + _DEVICE_TYPE).value = kind
-    ctypes.c_int32.from_address(address + _DEVICE_ID).value = 0
+    _at(_pointer_of(capsule, b"dltensor") + _DEVICE).value = _FIRST_OF[kind]
     return capsule
