@@ -152,7 +152,8 @@ class RecoveryRun:
     def _train(
         self, where: Placement, folder: Path, steps: int, *, saves: bool = True, mode: str = DATA_PARALLEL
     ) -> RanksOutcome:
-        outcome = self._run(recovery_rank.rank_main, where, Settings(folder, steps, SAVE_EVERY if saves else 0, mode, self.parts))
+        save_every = SAVE_EVERY if saves else 0
+        outcome = self._run(recovery_rank.rank_main, where, Settings(folder, steps, save_every, mode, self.parts))
         self._must_finish(outcome, where)
         return outcome
 

@@ -250,8 +250,8 @@ def test_without_time_or_memory_the_largest_batch_is_not_measured_and_the_row_sa
     assert values(late, "compiled_largest_batch") == values(late, "compiled_speedup", batch="largest") == []
     assert {"batch": "largest", "compiled": "not measured: too late"} in late.rows
     monkeypatch.setattr(Budget, "lack", honest)
-    monkeypatch.setattr(steps, "serve_largest", lambda _, model, *__: one if hasattr(model, "parameters") else None)
     one = Served(4, 8, Timing((1e-3,)), Timing((1e-3,)))
+    monkeypatch.setattr(steps, "serve_largest", lambda _, model, *__: one if hasattr(model, "parameters") else None)
     full = largest(monkeypatch)
     assert values(full, "compiled_largest_batch") == []
     assert any("even for one" in str(row.get("compiled")) for row in full.rows)
