@@ -175,7 +175,7 @@ def _word(word: str) -> dict[str, str]:
 _LISTS = (
     ("Blockers", "Musts that failed: each keeps a use from being ready.", Kind.BLOCKER),
     ("Limits", "Shoulds that failed: usable, with restrictions.", Kind.LIMIT),
-    ("Waived", "Failures that somebody has decided to live with.", Kind.WAIVED),
+    ("Waived", "Failures that somebody has accepted.", Kind.WAIVED),
 )
 
 

@@ -269,12 +269,8 @@ def _answers(machines: Sequence[Machine], use: Use) -> Iterator[str]:
         why = f" {standing.reasons[0]}" if standing.reasons else ""
         more = len(standing.reasons) + standing.further - 1
         rest = f" ({more} more reason{'s' if more > 1 else ''} below)" if more > 0 else ""
-        unmet = f"{count} requirement{'s' if count != 1 else ''} that must hold {_do(count)} not"
+        unmet = f"{count} mandatory requirement{' is' if count == 1 else 's are'} not met"
         yield f"{machine.name} is not ready: {unmet}.{why}{rest}"
-
-
-def _do(count: int) -> str:
-    return "does" if count == 1 else "do"
 
 
 def _list(machines: Sequence[Machine]) -> str:

@@ -238,7 +238,7 @@ def _sentence(rule: Rule, shown: Sequence[_Failure]) -> str:
     about = _named_by_rows(rule, shown) or next(found_rule, "")
     if not about:
         title = worst.finding.title.removesuffix(".")
-        about = f"not met is that {title[:1].lower()}{title[1:]}" if title else worst.id
+        about = f'"{title}" is not met' if title else worst.id
     values = {f"in_{name}": f" in {_listed(list(found))}" for name, found in subject.items()}
     text = rule.sentence.format_map(_Blank(values | {"about": about, "check": _listed(list(subject["check"]))}))
     return text.removesuffix(".") + "."

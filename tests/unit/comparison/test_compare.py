@@ -73,7 +73,7 @@ def test_the_answer_names_the_machine_and_the_reason() -> None:
     first, *others = comparison.answers[Use.TRAINING]
     assert first == "good is ready to train; no other is."
     assert others[0].startswith("unsure is undetermined")
-    assert others[1].startswith("bad is not ready: 1 requirement that must hold does not. ")
+    assert others[1].startswith("bad is not ready: 1 mandatory requirement is not met. ")
     assert comparison.answers[Use.INFERENCE][0].startswith("good and bad are ready to serve; their points")
     standing = next(one for one in comparison.machines if one.name == "bad").standings[Use.TRAINING]
     assert standing.decision is Decision.NOT_READY
