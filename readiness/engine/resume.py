@@ -47,7 +47,7 @@ def reconcile_devices(
     return tuple(reconciled)
 
 
-def known(jobs: Sequence[Job], journal: Journal) -> dict[tuple[str, str], Evidence]:
+def reusable_evidence(jobs: Sequence[Job], journal: Journal) -> dict[tuple[str, str], Evidence]:
     """Return the evidence with the same settings: a check's defaults may have changed with its version.
 
     A check that counts on from what it kept is gone on with where an error had ended it.

@@ -24,7 +24,7 @@ from readiness.engine.discovery import LIMIT_S, Discovery, discover, host, of_st
 from readiness.engine.journal import Journal
 from readiness.engine.last_run import LastRun
 from readiness.engine.plan import Job, plan
-from readiness.engine.resume import known, reconcile_devices
+from readiness.engine.resume import reconcile_devices, reusable_evidence
 from readiness.engine.scheduler import POLL_S, Running, Scheduler, Stop
 from readiness.engine.worker_evidence import evidence_of, recounted, unless_cut_short, unless_starved
 from readiness.isolation.worker_pool import WorkerPool
@@ -123,7 +123,7 @@ def run(request: Request, journal: Journal, observer: Observer) -> Assessment:
         jobs = _plan(request, chosen, taken, request.within_s)
         if all(accelerators.stack(facts.stack).host_backed for facts in chosen):
             prepare(pool, simulated=all(facts.stack == "sim" for facts in chosen))
-        loop = _Run(request, journal, observer, pool, jobs, known(jobs, journal), began, stop)
+        loop = _Run(request, journal, observer, pool, jobs, reusable_evidence(jobs, journal), began, stop)
         observer.planned(chosen, jobs, loop.evidence)
         loop.run()
     seconds = journal.seconds_before + time.monotonic() - began
