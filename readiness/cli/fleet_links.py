@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from readiness.fleet.links.attribution import Plan
-    from readiness.fleet.links.summary import Between
+    from readiness.fleet.links.summary import LinksSummary
     from readiness.fleet.links.trials import Start
 
 _OWN_OPTIONS = (
@@ -169,7 +169,7 @@ def _starter(reach: str, ray: str | None) -> Iterator[Start]:
         by_ray.close()
 
 
-def _text(between: Between, *, quiet: bool, verbose: bool, no_color: bool) -> str:
+def _text(between: LinksSummary, *, quiet: bool, verbose: bool, no_color: bool) -> str:
     from readiness import rendering
     from readiness.fleet.links import reports, summary
     from readiness.rendering import formats
@@ -181,7 +181,7 @@ def _text(between: Between, *, quiet: bool, verbose: bool, no_color: bool) -> st
     return "\n".join(reports.lines(between, paint, width, None if verbose else 12)) + "\n"
 
 
-def _exit_code(between: Between) -> Exit:
+def _exit_code(between: LinksSummary) -> Exit:
     from readiness.fleet.links import summary
 
     styles = {style for style, _ in summary.sentences(between)}

@@ -141,7 +141,7 @@ class Fleet:
     looked_at: int
     set_aside: tuple[store.Expected, ...] = ()
     other_profiles: Mapping[str, int] = field(default_factory=dict)
-    between: summary.Between | None = None
+    between: summary.LinksSummary | None = None
 
     def of(self, use: Use, decision: Decision) -> list[Host]:
         """The hosts with this verdict."""
@@ -370,7 +370,7 @@ def _with_shared_serials(
     ]  # fmt: skip
 
 
-def _with_trials(host: Host, between: summary.Between) -> Host:
+def _with_trials(host: Host, between: summary.LinksSummary) -> Host:
     """Return a host with what its trials with others say: one that fails with them does not train with them."""
     found = between.conclusion
     if host.name in found.blamed:
@@ -503,7 +503,7 @@ def _judge_column(
     distributions: list[Distribution],
 ) -> None:  # fmt: skip
     figure = column.figure
-    judged = outliers.odd(column.values, figure.kind, figure.better, allowed)
+    judged = outliers.find_outliers(column.values, figure.kind, figure.better, allowed)
     if judged is None or not judged[1]:
         return
     peers, places = judged

@@ -50,7 +50,9 @@ def deviations_allowed(values: int) -> float:
     return NormalDist().inv_cdf(1 - FALSE_ALARMS / max(values, 10))
 
 
-def odd(values: Sequence[float], kind: Kind, better: Better | None, allowed: float) -> tuple[Peers, list[int]] | None:
+def find_outliers(
+    values: Sequence[float], kind: Kind, better: Better | None, allowed: float
+) -> tuple[Peers, list[int]] | None:
     """Return the peers and the places of odd values; None where too few have one, or nothing says which side is worse.
 
     NaN stands for a value that is missing. `allowed` is in standard deviations.

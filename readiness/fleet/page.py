@@ -63,7 +63,7 @@ def _use(fleet: Fleet, use: Use) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _between(between: summary.Between) -> dict[str, Any]:
+def _between(between: summary.LinksSummary) -> dict[str, Any]:
     heads, rows = link_reports.matrix(between)
     found = list(summary.sentences(between))
     return {
@@ -77,7 +77,7 @@ def _between(between: summary.Between) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _rates(between: summary.Between) -> charts.BarChart | None:
+def _rates(between: summary.LinksSummary) -> charts.BarChart | None:
     """Return the rates of all pairs as a histogram; bins with bad pairs are marked."""
     pairs = [one for one in between.trials if len(one.hosts) == 2 and one.gbps is not None]
     values = tuple(sorted(one.gbps for one in pairs if one.gbps is not None))

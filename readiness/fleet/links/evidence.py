@@ -45,7 +45,7 @@ class TrialEvidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class TrialJudgement:
     """A trial's outcome with the reasons for it."""
 
     evidence: TrialEvidence
@@ -74,7 +74,7 @@ def from_assessment(assessment: Assessment, hosts: Sequence[str]) -> TrialEviden
     return _with_figures(found, pieces)
 
 
-def judged(found: Sequence[TrialEvidence]) -> list[Judged]:
+def judge_trials(found: Sequence[TrialEvidence]) -> list[TrialJudgement]:
     """Return the outcome of each trial; pairs are slow or late beside the others of the fleet."""
     rates = sorted(one.gbps for one in found if len(one.hosts) == 2 and one.gbps is not None)
     latencies = sorted(one.latency_us for one in found if len(one.hosts) == 2 and one.latency_us is not None)
@@ -83,22 +83,22 @@ def judged(found: Sequence[TrialEvidence]) -> list[Judged]:
     return [_judged(one, usual_gbps, usual_us) for one in found]
 
 
-def _judged(one: TrialEvidence, usual_gbps: float | None, usual_us: float | None) -> Judged:
+def _judged(one: TrialEvidence, usual_gbps: float | None, usual_us: float | None) -> TrialJudgement:
     if one.problem:
-        return Judged(one, attribution.Outcome.UNKNOWN, (one.problem,))
+        return TrialJudgement(one, attribution.Outcome.UNKNOWN, (one.problem,))
     reasons = list(one.faults)
     if len(one.hosts) != 2:
-        return Judged(one, attribution.Outcome.BAD if reasons else attribution.Outcome.GOOD, tuple(reasons))
+        return TrialJudgement(one, attribution.Outcome.BAD if reasons else attribution.Outcome.GOOD, tuple(reasons))
     if one.gbps is None and not reasons:
-        return Judged(one, attribution.Outcome.UNKNOWN, ("no transfer between the two was measured",))
+        return TrialJudgement(one, attribution.Outcome.UNKNOWN, ("no transfer between the two was measured",))
     slow = [*_slow(one.gbps, usual_gbps), *_late(one.latency_us, usual_us)]
     reasons += [text for factor, text in slow if factor > (_BUSY_FACTOR if one.busy else 1.0)]
     if reasons:
-        return Judged(one, attribution.Outcome.BAD, tuple(reasons))
+        return TrialJudgement(one, attribution.Outcome.BAD, tuple(reasons))
     if slow:
         why = f"{slow[0][1]}, while other work kept {one.hosts[0]} busy"
-        return Judged(one, attribution.Outcome.UNKNOWN, (why,))
-    return Judged(one, attribution.Outcome.GOOD, ())
+        return TrialJudgement(one, attribution.Outcome.UNKNOWN, (why,))
+    return TrialJudgement(one, attribution.Outcome.GOOD, ())
 
 
 def _slow(gbps: float | None, usual: float | None) -> Iterator[tuple[float, str]]:

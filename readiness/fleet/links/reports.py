@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from readiness.fleet.links.attribution import Outcome
-from readiness.fleet.links.summary import Between, Tried, in_short, sentences
+from readiness.fleet.links.summary import LinksSummary, TriedTrial, in_short, sentences
 from readiness.rendering import Paint, charts, clean, wrap
 
 _MOST_HOSTS = 24
@@ -14,7 +14,7 @@ _STYLES = {Outcome.GOOD: "good", Outcome.BAD: "bad", Outcome.UNKNOWN: "open"}
 _SIGNS = {Outcome.GOOD: "ok", Outcome.BAD: "bad", Outcome.UNKNOWN: "?"}
 
 
-def lines(between: Between, paint: Paint, width: int, most: int | None) -> Iterator[str]:
+def lines(between: LinksSummary, paint: Paint, width: int, most: int | None) -> Iterator[str]:
     """Yield lines of at most this width: counts, then what came of it, then the matrix of suspects."""
     yield paint("BETWEEN HOSTS", "bold")
     yield from wrap(in_short(between), width, first="  ", rest="    ")
@@ -34,13 +34,13 @@ def lines(between: Between, paint: Paint, width: int, most: int | None) -> Itera
         yield from wrap(text, width, first="    ", rest="      ")
 
 
-def _met(one: Tried, host: str) -> str:
+def _met(one: TriedTrial, host: str) -> str:
     other = one.hosts[1] if one.hosts[0] == host else one.hosts[0]
     figures = "" if one.gbps is None else f", {one.gbps:.3g} GB/s"
     return f"{other} (round {one.round}: {one.outcome.value}{figures})"
 
 
-def as_json(between: Between) -> dict[str, Any]:
+def as_json(between: LinksSummary) -> dict[str, Any]:
     """Return all of it, with every trial: the matrix of rates and latencies."""
     found = between.conclusion
     return {
@@ -79,12 +79,12 @@ def as_json(between: Between) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def matrix(between: Between) -> tuple[list[str], list[tuple[str, list[charts.Cell]]]]:
+def matrix(between: LinksSummary) -> tuple[list[str], list[tuple[str, list[charts.Cell]]]]:
     """Return heads and rows of cells: suspects against the hosts that they were tried with."""
     suspects = between.suspects[:_MOST_HOSTS]
     met = {other for host in suspects for one in between.with_host(host) for other in one.hosts}
     heads = [host for host in between.hosts if host in met][:_MOST_HOSTS]
-    latest: dict[frozenset[str], Tried] = {}
+    latest: dict[frozenset[str], TriedTrial] = {}
     for one in between.trials:
         if len(one.hosts) == 2:
             known = latest.get(frozenset(one.hosts))
@@ -94,7 +94,7 @@ def matrix(between: Between) -> tuple[list[str], list[tuple[str, list[charts.Cel
     return heads, rows
 
 
-def _cell(host: str, other: str, one: Tried | None) -> charts.Cell:
+def _cell(host: str, other: str, one: TriedTrial | None) -> charts.Cell:
     if one is None:
         return charts.Cell("", "none", f"{host} with {other}: not tried" if host != other else host)
     rate = _SIGNS[one.outcome] if one.gbps is None else f"{one.gbps:.2g}"

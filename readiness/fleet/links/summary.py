@@ -28,7 +28,7 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TriedTrial:
     """A trial with its outcome, its reasons and figures."""
 
     round: int
@@ -44,14 +44,14 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Between:
+class LinksSummary:
     """All of it. `pairs` is how many pairs the hosts have; `pairs_good` and the others count pairs, not trials."""
 
     hosts: tuple[str, ...]
     options: tuple[str, ...]
     finished: bool
     rounds: tuple[Round, ...]
-    trials: tuple[Tried, ...]
+    trials: tuple[TriedTrial, ...]
     conclusion: Conclusion
     pairs: int
     pairs_good: int
@@ -72,12 +72,12 @@ class Between:
             *found.bad_hosts, *found.unsteady_hosts, *(host for pair in pairs for host in pair), *found.unknown_hosts,
         )))  # fmt: skip
 
-    def with_host(self, host: str) -> Iterator[Tried]:
+    def with_host(self, host: str) -> Iterator[TriedTrial]:
         """Yield the pairs that a host was in."""
         return (one for one in self.trials if len(one.hosts) == 2 and host in one.hosts)
 
 
-def read(connection: sqlite3.Connection) -> Between | None:
+def read(connection: sqlite3.Connection) -> LinksSummary | None:
     """Return what the database knows between hosts; None where nothing was ever planned."""
     campaign = trial_store.campaign(connection)
     if campaign is None:
@@ -86,7 +86,7 @@ def read(connection: sqlite3.Connection) -> Between | None:
     results, judged = trial_store.outcomes(kept)
     done = [one for one in kept if one.evidence is not None]
     tried = tuple(
-        Tried(
+        TriedTrial(
             one.round, one.trial.hosts, one.trial.purpose, found.outcome, found.reasons, found.evidence.gbps,
             found.evidence.latency_us, found.evidence.tail_ratio, one.started, one.seconds,
         )
@@ -101,14 +101,14 @@ def read(connection: sqlite3.Connection) -> Between | None:
         for outcomes in of_pairs.values()
     )
     count = len(campaign.plan.hosts)
-    return Between(
+    return LinksSummary(
         campaign.plan.hosts, campaign.arguments, campaign.finished, tuple(_rounds(kept, tried)), tried,
         attribution.conclude(campaign.plan, results), count * (count - 1) // 2, counted[Outcome.GOOD], counted[Outcome.BAD],
         counted[Outcome.UNKNOWN],
     )  # fmt: skip
 
 
-def _rounds(kept: Sequence[trial_store.Kept], tried: Sequence[Tried]) -> Iterator[Round]:
+def _rounds(kept: Sequence[trial_store.StoredTrial], tried: Sequence[TriedTrial]) -> Iterator[Round]:
     purposes: dict[int, set[Purpose]] = {}
     planned: Counter[int] = Counter()
     for one in kept:
@@ -123,7 +123,7 @@ def _rounds(kept: Sequence[trial_store.Kept], tried: Sequence[Tried]) -> Iterato
         )  # fmt: skip
 
 
-def sentences(between: Between) -> Iterator[tuple[str, str]]:
+def sentences(between: LinksSummary) -> Iterator[tuple[str, str]]:
     """Yield what came of it: `bad` where something is named, `open` where something is unknown, `note`, and a sentence."""
     yield from (("bad", text) for text in _named(between))
     yield from (("open", text) for text in _unknown(between))
@@ -133,7 +133,7 @@ def sentences(between: Between) -> Iterator[tuple[str, str]]:
         yield "note", f"all hosts together were not tried: a run takes {attribution.LARGEST_GROUP} at most"
 
 
-def _named(between: Between) -> Iterator[str]:
+def _named(between: LinksSummary) -> Iterator[str]:
     found = between.conclusion
     for host in found.bad_hosts:
         partners = {other for one in between.with_host(host) if one.outcome is Outcome.BAD for other in one.hosts} - {host}
@@ -149,7 +149,7 @@ def _named(between: Between) -> Iterator[str]:
         yield f"{len(group)} hosts fail together, and none of their parts does ({_some(group)}){why(between, group)}"
 
 
-def _unknown(between: Between) -> Iterator[str]:
+def _unknown(between: LinksSummary) -> Iterator[str]:
     found = between.conclusion
     for one, other in found.unresolved_pairs:
         yield f"{one} with {other} failed, and neither host nor link could be told{why(between, (one, other))}"
@@ -170,7 +170,7 @@ def _unknown(between: Between) -> Iterator[str]:
         yield "the trials did not come to their end: the same command goes on with them"
 
 
-def _without_answer(between: Between) -> list[tuple[str, ...]]:
+def _without_answer(between: LinksSummary) -> list[tuple[str, ...]]:
     """Return pairs that were tried and never answered, but for those of hosts that are named or unknown themselves."""
     answered: dict[tuple[str, ...], bool] = {}
     for one in between.trials:
@@ -185,7 +185,7 @@ def _some(hosts: Sequence[str], most: int = 6) -> str:
     return ", ".join(hosts[:most]) + (", ..." if len(hosts) > most else "")
 
 
-def why(between: Between, hosts: Sequence[str]) -> str:
+def why(between: LinksSummary, hosts: Sequence[str]) -> str:
     """Return `: ` and the reason most often given in trials of just these hosts, or of one with others; else nothing."""
     wanted = set(hosts)
     reasons: Counter[str] = Counter()
@@ -196,7 +196,7 @@ def why(between: Between, hosts: Sequence[str]) -> str:
     return f": {reasons.most_common(1)[0][0]}" if reasons else ""
 
 
-def in_short(between: Between) -> str:
+def in_short(between: LinksSummary) -> str:
     """`of 6 pairs of 4 hosts, 5 good, 1 bad, 0 unknown; 5 rounds (every host with another 3, a bad link once more 2)`."""
     count = len(between.hosts)
     plural = "s" if between.pairs != 1 else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from readiness.fleet.links import attribution
-from readiness.fleet.links.evidence import Judged, TrialEvidence, judged
+from readiness.fleet.links.evidence import TrialEvidence, TrialJudgement, judge_trials
 from readiness.fleet.store import transaction
 
 #: Tables that a database of an earlier version has not: they are made when they are needed.
@@ -31,7 +31,7 @@ class Campaign:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredTrial:
     """A trial in the database; `evidence` is None where it was planned and not made yet."""
 
     round: int
@@ -95,7 +95,7 @@ def keep(connection: sqlite3.Connection, number: int, evidence: TrialEvidence, s
         )  # fmt: skip
 
 
-def trials(connection: sqlite3.Connection) -> list[Kept]:
+def trials(connection: sqlite3.Connection) -> list[StoredTrial]:
     """Return all trials by round, those that were not made yet among them."""
     found = []
     for number, hosts, purpose, done, started, seconds, problem, faults, gbps, latency_us, tail, busy in connection.execute(
@@ -103,13 +103,13 @@ def trials(connection: sqlite3.Connection) -> list[Kept]:
     ):
         trial = attribution.Trial(tuple(json.loads(hosts)), attribution.Purpose(purpose))
         evidence = TrialEvidence(trial.hosts, problem, tuple(json.loads(faults)), gbps, latency_us, tail, bool(busy))
-        found.append(Kept(number, trial, evidence if done else None, started, seconds))
+        found.append(StoredTrial(number, trial, evidence if done else None, started, seconds))
     return found
 
 
-def outcomes(kept: Sequence[Kept]) -> tuple[list[attribution.Result], list[Judged]]:
+def outcomes(kept: Sequence[StoredTrial]) -> tuple[list[attribution.Result], list[TrialJudgement]]:
     """Return the results of the trials that were made, for the decision; and each with its reasons, in the same order."""
     done = [one for one in kept if one.evidence is not None]
-    each = judged([one.evidence for one in done if one.evidence is not None])
+    each = judge_trials([one.evidence for one in done if one.evidence is not None])
     results = [attribution.Result(one.trial, found.outcome) for one, found in zip(done, each, strict=True)]
     return results, each

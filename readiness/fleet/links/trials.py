@@ -73,7 +73,8 @@ def run(
 
 
 def _plan_next(
-    connection: sqlite3.Connection, plan: attribution.Plan, kept: Sequence[trial_store.Kept], tell: Callable[[str], None]
+    connection: sqlite3.Connection, plan: attribution.Plan, kept: Sequence[trial_store.StoredTrial],
+    tell: Callable[[str], None]
 ) -> bool:
     results, _ = trial_store.outcomes(kept)
     number = max((one.round for one in kept), default=0) + 1
@@ -88,7 +89,8 @@ def _plan_next(
 
 
 def _make(
-    connection: sqlite3.Connection, waiting: Sequence[trial_store.Kept], options: Sequence[str], start: Start, reach: str,
+    connection: sqlite3.Connection, waiting: Sequence[trial_store.StoredTrial], options: Sequence[str], start: Start,
+    reach: str,
     limit_s: float, at_once: int, tell: Callable[[str], None], clock: Callable[[], float], sleep: Callable[[float], None],
 ) -> None:  # fmt: skip
     rest = list(waiting)

@@ -9,13 +9,13 @@ import pytest
 
 from readiness.comparison.comparable_values import Kind
 from readiness.datamodel import Better
-from readiness.fleet.outliers import FEWEST_PEERS, deviations_allowed, odd
+from readiness.fleet.outliers import FEWEST_PEERS, deviations_allowed, find_outliers
 
 ALLOWED = deviations_allowed(1_000_000)
 
 
 def places(values: list[float], kind: Kind, better: Better | None) -> list[int]:
-    found = odd(values, kind, better, ALLOWED)
+    found = find_outliers(values, kind, better, ALLOWED)
     return [] if found is None else found[1]
 
 
@@ -42,9 +42,9 @@ def test_an_error_is_odd_by_its_digits() -> None:
 
 
 def test_of_too_few_and_of_nobody_nothing_is_known() -> None:
-    assert odd([1.0] * (FEWEST_PEERS - 1), Kind.PERFORMANCE, Better.HIGHER, ALLOWED) is None
-    assert odd([1.0] * FEWEST_PEERS, Kind.PERFORMANCE, Better.HIGHER, ALLOWED) is not None
-    assert odd([math.nan] * 50, Kind.PERFORMANCE, Better.HIGHER, ALLOWED) is None
+    assert find_outliers([1.0] * (FEWEST_PEERS - 1), Kind.PERFORMANCE, Better.HIGHER, ALLOWED) is None
+    assert find_outliers([1.0] * FEWEST_PEERS, Kind.PERFORMANCE, Better.HIGHER, ALLOWED) is not None
+    assert find_outliers([math.nan] * 50, Kind.PERFORMANCE, Better.HIGHER, ALLOWED) is None
 
 
 def test_a_missing_value_is_not_odd_and_moves_no_place() -> None:

@@ -20,7 +20,7 @@ from readiness.datamodel import (
     Use,
 )
 from readiness.fleet.links import attribution
-from readiness.fleet.links.evidence import TrialEvidence, from_assessment, judged
+from readiness.fleet.links.evidence import TrialEvidence, from_assessment, judge_trials
 from tests.support import build
 
 HOSTS = ("a", "b")
@@ -83,7 +83,7 @@ def test_only_pairs_of_chips_on_two_hosts_count_and_the_slowest_of_them() -> Non
 def test_what_the_profile_calls_broken_is_a_fault(changes: dict[str, Any], is_fault: bool) -> None:
     found = from_assessment(assessment(piece(), findings=(finding(**changes),)), HOSTS)
     assert bool(found.faults) is is_fault
-    assert judged([found])[0].outcome is (attribution.Outcome.BAD if is_fault else attribution.Outcome.GOOD)
+    assert judge_trials([found])[0].outcome is (attribution.Outcome.BAD if is_fault else attribution.Outcome.GOOD)
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def test_what_the_profile_calls_broken_is_a_fault(changes: dict[str, Any], is_fa
 def test_what_was_not_measured_is_unknown(pieces: tuple[Evidence, ...], says: str) -> None:
     found = from_assessment(assessment(*pieces), HOSTS)
     assert found.problem == says
-    assert judged([found])[0].outcome is attribution.Outcome.UNKNOWN
+    assert judge_trials([found])[0].outcome is attribution.Outcome.UNKNOWN
 
 
 def test_a_pair_without_a_rate_is_unknown_and_a_group_without_one_is_not() -> None:
     found = from_assessment(assessment(replace(piece(), rows=(matrix(None),))), HOSTS)
-    assert judged([found])[0].outcome is attribution.Outcome.UNKNOWN
+    assert judge_trials([found])[0].outcome is attribution.Outcome.UNKNOWN
     group = TrialEvidence(("a", "b", "c"))
-    assert judged([group])[0].outcome is attribution.Outcome.GOOD
+    assert judge_trials([group])[0].outcome is attribution.Outcome.GOOD
 
 
 def pairs(*gbps: float, latency_us: float = 10.0) -> list[TrialEvidence]:
@@ -115,7 +115,7 @@ def pairs(*gbps: float, latency_us: float = 10.0) -> list[TrialEvidence]:
 
 
 def outcomes(found: list[TrialEvidence]) -> list[str]:
-    return [one.outcome.value for one in judged(found)]
+    return [one.outcome.value for one in judge_trials(found)]
 
 
 def test_a_pair_is_slow_beside_the_others_of_the_fleet() -> None:
@@ -124,12 +124,12 @@ def test_a_pair_is_slow_beside_the_others_of_the_fleet() -> None:
     assert outcomes(pairs(2, 2, 2)) == ["good"] * 3
     late = [*pairs(10, 10, 10), TrialEvidence(("x", "y"), gbps=10, latency_us=100)]
     assert outcomes(late) == ["good", "good", "good", "bad"]
-    assert judged(late)[-1].reasons == ("late: 100 us, where a tenth of all pairs take at most 10 us",)
+    assert judge_trials(late)[-1].reasons == ("late: 100 us, where a tenth of all pairs take at most 10 us",)
 
 
 def test_slowness_on_a_busy_host_is_unknown_unless_no_load_explains_it() -> None:
     busy = [replace(one, busy=True) for one in pairs(3.0, 0.1)]
-    found = judged([*pairs(10, 10, 10), *busy])
+    found = judge_trials([*pairs(10, 10, 10), *busy])
     assert [one.outcome.value for one in found] == ["good", "good", "good", "unknown", "bad"]
     assert "while other work kept h0 busy" in found[3].reasons[0]
 
@@ -142,4 +142,4 @@ def test_a_run_says_whether_other_work_kept_its_host_busy() -> None:
 
 def test_wrong_data_is_a_fault_on_a_busy_host_too() -> None:
     found = TrialEvidence(HOSTS, faults=("Sums are exact: 7, at most 0",), busy=True)
-    assert judged([found, *pairs(10, 10)])[0].outcome is attribution.Outcome.BAD
+    assert judge_trials([found, *pairs(10, 10)])[0].outcome is attribution.Outcome.BAD
