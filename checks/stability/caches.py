@@ -46,7 +46,7 @@ def caches(accelerator: Accelerator, *, values: int = 200) -> Iterator[Yield]:
         ("lengths", cache_growth.lengths(values, draw), cache_growth.with_length),
         ("numbers", cache_growth.numbers(values, draw), cache_growth.with_number),
     ):
-        for one in cache_growth.kept(accelerator, chosen, calls):
+        for one in cache_growth.measure_growth(accelerator, chosen, calls):
             about = f"{one.bytes_per_value:.0f} bytes for each of {one.values} new {over}"
             yield Measurement(
                 "kept_bytes", max(one.bytes_per_value, 0.0), {"over": over, "memory": one.memory}, samples=one.values,

@@ -26,7 +26,7 @@ SHORTEST = 17
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class MemoryGrowth:
     """Bytes that each new value keeps in one memory, over the second half of them; how many there were."""
 
     memory: str
@@ -75,9 +75,9 @@ def with_number(device: torch.device, number: float) -> Iterator[Callable[[], ob
     yield lambda: x.bfloat16() / number
 
 
-def kept(
+def measure_growth(
     accelerator: Accelerator, values: Sequence[float], calls: Callable[[torch.device, float], Iterator[Callable[[], object]]]
-) -> list[Kept]:
+) -> list[MemoryGrowth]:
     """Call everything with each value once, and read memory in between; nothing of a memory that cannot be read."""
     readings: dict[str, list[int]] = {"host": [], "device": []}
     for number, value in enumerate(values):
@@ -96,7 +96,7 @@ def kept(
     for memory, read in readings.items():
         slope = growth_per_step(read[len(read) // 2 :])
         if slope is not None:
-            found.append(Kept(memory, slope / STEP, len(values)))
+            found.append(MemoryGrowth(memory, slope / STEP, len(values)))
     return found
 
 

@@ -15,7 +15,7 @@ _FEWEST_IN_A_TENTH, _FEWEST = 10, 200
 
 
 @dataclass(frozen=True, slots=True)
-class Paced:
+class PaceSample:
     """One sample: seconds since the beginning, and those of a product on the device and on the host (infinite if none)."""
 
     at_s: float
@@ -24,7 +24,7 @@ class Paced:
 
 
 @dataclass(frozen=True, slots=True)
-class StayingPower:
+class Steadiness:
     """Median and 99th percentile of the seconds of a product, their ratio; the speed at the end over that at the beginning.
 
     `slope` is the change of the speed in a minute, as a share of it. What too few samples show is None.
@@ -42,12 +42,12 @@ class StayingPower:
         return self.p99_s / self.median_s
 
 
-def of_samples(samples: Sequence[Paced], lasted_s: float) -> StayingPower | None:
+def of_samples(samples: Sequence[PaceSample], lasted_s: float) -> Steadiness | None:
     """Return how steady the pace was over a load of so many seconds; None if too few samples say so."""
     if len(samples) < _FEWEST or lasted_s <= 0:
         return None
     seconds = sorted(sample.device_s for sample in samples)
-    return StayingPower(
+    return Steadiness(
         median_s=statistics.median(seconds),
         p99_s=seconds[int(0.99 * (len(seconds) - 1))],
         samples=len(seconds),
@@ -56,7 +56,7 @@ def of_samples(samples: Sequence[Paced], lasted_s: float) -> StayingPower | None
     )
 
 
-def _kept(samples: Sequence[Paced], lasted_s: float) -> float | None:
+def _kept(samples: Sequence[PaceSample], lasted_s: float) -> float | None:
     first = [sample for sample in samples if sample.at_s <= 0.1 * lasted_s]
     last = [sample for sample in samples if sample.at_s >= 0.9 * lasted_s]
     if min(len(first), len(last)) < _FEWEST_IN_A_TENTH:
@@ -68,7 +68,7 @@ def _kept(samples: Sequence[Paced], lasted_s: float) -> float | None:
     return kept
 
 
-def _slope(samples: Sequence[Paced], lasted_s: float) -> float | None:
+def _slope(samples: Sequence[PaceSample], lasted_s: float) -> float | None:
     """Return the median of the slopes between tenths: a moment's disturbance does not move it."""
     points = list(_tenths(samples, lasted_s))
     if len(points) < 5:
@@ -81,7 +81,7 @@ def _slope(samples: Sequence[Paced], lasted_s: float) -> float | None:
     return 60 * statistics.median(slopes) / statistics.median(speeds)
 
 
-def _tenths(samples: Sequence[Paced], lasted_s: float) -> Iterator[tuple[float, float]]:
+def _tenths(samples: Sequence[PaceSample], lasted_s: float) -> Iterator[tuple[float, float]]:
     for number in range(10):
         low, high = number * lasted_s / 10, (number + 1) * lasted_s / 10
         chosen = [sample for sample in samples if low <= sample.at_s < high]
@@ -89,9 +89,9 @@ def _tenths(samples: Sequence[Paced], lasted_s: float) -> Iterator[tuple[float, 
             yield (low + high) / 2, _median(chosen)
 
 
-def _median(samples: Sequence[Paced]) -> float:
+def _median(samples: Sequence[PaceSample]) -> float:
     return statistics.median(sample.device_s for sample in samples)
 
 
-def _host_median(samples: Sequence[Paced]) -> float:
+def _host_median(samples: Sequence[PaceSample]) -> float:
     return statistics.median(sample.host_s for sample in samples)

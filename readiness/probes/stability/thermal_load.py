@@ -12,7 +12,7 @@ import torch
 
 from readiness.accelerators.base import Accelerator
 from readiness.host.runqueue_wait import in_line_s, is_reported
-from readiness.probes.stability.load_steadiness import Paced
+from readiness.probes.stability.load_steadiness import PaceSample
 from readiness.probes.throughput.timing import once
 
 Tensor = torch.Tensor
@@ -38,7 +38,7 @@ class Span:
     host_s: float = float("inf")
     sensors: Mapping[str, float] = field(default_factory=dict)  # at its beginning
     waited_s: float = math.nan  # for a CPU, meanwhile; nan where the system does not report it
-    paces: list[Paced] = field(default_factory=list)
+    paces: list[PaceSample] = field(default_factory=list)
 
     @property
     def undisturbed(self) -> bool:
@@ -113,7 +113,8 @@ class ThermalLoad:
 
         wanted = _SHARE * round_s / (self.device_product.seconds * self.device_product.count)
         for _ in range(int(min(max(wanted, 1), _MOST_SAMPLES))):
-            pace = Paced(elapsed_s, once(work, self.accelerator.synchronize) / self.device_product.count, self._host_s())
+            device_s = once(work, self.accelerator.synchronize) / self.device_product.count
+            pace = PaceSample(elapsed_s, device_s, self._host_s())
             span.device_s, span.host_s = min(span.device_s, pace.device_s), min(span.host_s, pace.host_s)
             self._since.device_s = min(self._since.device_s, pace.device_s)
             self._since.host_s = min(self._since.host_s, pace.host_s)
@@ -139,7 +140,7 @@ class ThermalLoad:
         pause_s = (time.perf_counter() - began) / _READING_SHARE
         self._next_moment_s = elapsed_s + max(self.span_s * 8 / _MOMENTS, pause_s)
 
-    def undisturbed_paces(self) -> list[Paced]:
+    def undisturbed_paces(self) -> list[PaceSample]:
         """Return the samples of all spans in which the host left this process alone."""
         return [pace for span in self.spans if span.undisturbed for pace in span.paces]
 

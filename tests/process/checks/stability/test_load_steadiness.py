@@ -10,17 +10,17 @@ import pytest
 
 from readiness.datamodel import Measurement, Row
 from readiness.probes.stability import measurements
-from readiness.probes.stability.load_steadiness import Paced, of_samples
+from readiness.probes.stability.load_steadiness import PaceSample, of_samples
 from readiness.probes.stability.thermal_load import Moment, Span, ThermalLoad
 from readiness.rendering import row_shapes
 from tests.process.checks.stability.test_load import thermal_load
 
 
-def paces(*milliseconds: float, host_ms: tuple[float, ...] = (), each: int = 40) -> list[Paced]:
+def paces(*milliseconds: float, host_ms: tuple[float, ...] = (), each: int = 40) -> list[PaceSample]:
     """So many samples in each of equal parts of 100 s."""
     parts = len(milliseconds)
     return [
-        Paced((part + number / each) * 100 / parts, 1e-3 * ms, 1e-3 * (host_ms[part] if host_ms else math.inf))
+        PaceSample((part + number / each) * 100 / parts, 1e-3 * ms, 1e-3 * (host_ms[part] if host_ms else math.inf))
         for part, ms in enumerate(milliseconds)
         for number in range(each)
     ]
@@ -51,7 +51,7 @@ def test_what_the_host_lost_is_not_the_devices_loss() -> None:
 
 
 def test_one_in_fifty_that_is_late_is_jitter() -> None:
-    samples = [Paced(number / 10, 1e-2 if number % 50 == 0 else 1e-3, math.inf) for number in range(1000)]
+    samples = [PaceSample(number / 10, 1e-2 if number % 50 == 0 else 1e-3, math.inf) for number in range(1000)]
     found = of_samples(samples, 100.0)
     assert found is not None
     assert found.jitter == 10
