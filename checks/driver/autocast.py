@@ -71,7 +71,7 @@ def autocast(
     import torch
 
     from readiness.probes.driver.autocast import relative_error, try_autocast
-    from readiness.probes.driver.autocast_lists import tried
+    from readiness.probes.driver.autocast_lists import try_lists
 
     for name in dtypes:
         dtype = getattr(torch, name)
@@ -90,7 +90,7 @@ def autocast(
         errors = [relative_error(found, wanted) for found, wanted in trial.pairs]
         if errors:
             yield Measurement("relative_error", max(errors), {"dtype": name}, samples=len(errors))
-        listed = list(tried(accelerator.device, accelerator.stack.name, dtype, generator))
+        listed = list(try_lists(accelerator.device, accelerator.stack.name, dtype, generator))
         accelerator.synchronize()
         for one in listed:
             if one.wrong or one.refusal:

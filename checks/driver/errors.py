@@ -55,7 +55,7 @@ def errors(accelerator: Accelerator, *, limit_s: float = 60.0) -> Iterator[Yield
     from readiness.probes.driver import errors as probe
 
     provoked = []
-    for one in probe.provoked(accelerator, limit_s):
+    for one in probe.try_provoked(accelerator, limit_s):
         provoked.append(one)
         yield Row({"case": one.case, "how": one.how, "words": one.words})
     tried = [one for one in provoked if one.how != "refused"]
@@ -64,7 +64,7 @@ def errors(accelerator: Accelerator, *, limit_s: float = 60.0) -> Iterator[Yield
             own = [one.case for one in tried if one.how == how]
             yield Measurement(name, len(own), samples=len(tried), about=", ".join(own) or None)
     yield Note("results of large launches")
-    results = list(probe.written(accelerator))
+    results = list(probe.try_writes(accelerator))
     for result in results:
         if result.wrong or result.refusal:
             yield Row({"case": result.case, "wrong": result.wrong, "refused": result.refusal})

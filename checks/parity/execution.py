@@ -58,11 +58,11 @@ def execution(
 
     Labels: `mode`.
     """
-    from readiness.probes.parity.execution import MODES, runs
+    from readiness.probes.parity.execution import MODES, run_modes
 
     if unknown := [mode for mode in modes if mode not in MODES]:
         raise ValueError(f"modes: {unknown[0]!r} is none of {', '.join(MODES)}")
-    for mode, found in runs(modes, accelerator):
+    for mode, found in run_modes(modes, accelerator):
         accelerator.synchronize()
         labels = {"mode": mode}
         yield Measurement("supported", int(found.refusal is None), labels, about=found.refusal)

@@ -162,7 +162,7 @@ _WIDEST_CPU: Mapping[str, Callable[[Operands, Operands], Tensor]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListResult:
     """What came of an operator: the dtype of its output and the one that the list says, or why it was refused."""
 
     operator: str
@@ -178,7 +178,7 @@ class Listed:
         return not self.refusal and self.found != self.wanted
 
 
-def tried(device: torch.device, stack: str, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Listed]:
+def try_lists(device: torch.device, stack: str, dtype: torch.dtype, generator: torch.Generator) -> Iterator[ListResult]:
     """Call each operator of the lists that a stack follows, once, under autocast to a dtype."""
     lists = (Lists.ALL, _OF_STACK.get(stack, Lists.ALL))
     lower, wide = Operands(device, dtype, generator), Operands(device, torch.float32, generator)
@@ -204,13 +204,13 @@ def tried(device: torch.device, stack: str, dtype: torch.dtype, generator: torch
 def _listed(
     name: str, fate: Fate, inputs: str, wanted: torch.dtype, dtype: torch.dtype, call: Callable[[], Tensor],
     device: torch.device,
-) -> Listed:
+) -> ListResult:
     expected = str(wanted).removeprefix("torch.")
     try:
         with torch.autocast(device_type=device.type, dtype=dtype):
             found = call().dtype
     except (RuntimeError, NotImplementedError, TypeError) as problem:
         if not is_unsupported(problem):
-            return Listed(name, fate, inputs, expected, f"{type(problem).__name__}")
-        return Listed(name, fate, inputs, expected, refusal=describe(problem))
-    return Listed(name, fate, inputs, expected, str(found).removeprefix("torch."))
+            return ListResult(name, fate, inputs, expected, f"{type(problem).__name__}")
+        return ListResult(name, fate, inputs, expected, refusal=describe(problem))
+    return ListResult(name, fate, inputs, expected, str(found).removeprefix("torch."))

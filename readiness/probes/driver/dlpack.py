@@ -25,7 +25,7 @@ LAYOUTS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Exchanged:
+class ExchangeResult:
     """Result of one exchange: what is wrong with it, or why it was refused."""
 
     dtype: str
@@ -34,7 +34,7 @@ class Exchanged:
     refusal: str | None = None
 
 
-def exchanges(accelerator: Accelerator, dtypes: Sequence[torch.dtype]) -> Iterator[Exchanged]:
+def exchanges(accelerator: Accelerator, dtypes: Sequence[torch.dtype]) -> Iterator[ExchangeResult]:
     """Export and import a tensor of every dtype and layout, and compare what arrives."""
     draw = accelerator.generator("dlpack")
     for dtype in dtypes:
@@ -48,9 +48,9 @@ def exchanges(accelerator: Accelerator, dtypes: Sequence[torch.dtype]) -> Iterat
             except Exception as problem:
                 if not (is_unsupported(problem) or isinstance(problem, BufferError | ValueError | TypeError)):
                     raise
-                yield Exchanged(name_of(dtype), layout, refusal=f"{type(problem).__name__}: {problem}"[:200])
+                yield ExchangeResult(name_of(dtype), layout, refusal=f"{type(problem).__name__}: {problem}"[:200])
                 continue
-            yield Exchanged(name_of(dtype), layout, problems)
+            yield ExchangeResult(name_of(dtype), layout, problems)
 
 
 def _differences(given: Tensor, taken: Tensor, wanted: Tensor, accelerator: Accelerator) -> Iterator[str]:

@@ -80,7 +80,7 @@ def fail(accelerator: Accelerator, settings: Mapping[str, Any], say: child_proce
     say({"how": "silent", "words": "a result came back and no error"})
 
 
-def provoked(accelerator: Accelerator, limit_s: float) -> Iterator[ProvokedError]:
+def try_provoked(accelerator: Accelerator, limit_s: float) -> Iterator[ProvokedError]:
     """Run each case in a process of its own."""
     for case in CASES:
         deadline = time.monotonic() + limit_s
@@ -104,7 +104,7 @@ def provoked(accelerator: Accelerator, limit_s: float) -> Iterator[ProvokedError
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """Result of a call into poisoned memory: elements that are still poisoned or wrong; why the device refused it."""
 
     case: str
@@ -112,7 +112,7 @@ class Written:
     refusal: str | None = None
 
 
-def written(accelerator: Accelerator) -> Iterator[Written]:
+def try_writes(accelerator: Accelerator) -> Iterator[WriteResult]:
     """Call operators with more rows or batches than a launch has blocks, into memory that holds NaN, and compare exactly."""
     draw = accelerator.generator("errors", "written")
     small = torch.randint(-4, 5, (_MANY, 2, 2), generator=draw).float()
@@ -136,6 +136,6 @@ def written(accelerator: Accelerator) -> Iterator[Written]:
         except Exception as problem:
             if not is_unsupported(problem):
                 raise
-            yield Written(name, 0, f"{type(problem).__name__}: {problem}".splitlines()[0][:200])
+            yield WriteResult(name, 0, f"{type(problem).__name__}: {problem}".splitlines()[0][:200])
             continue
-        yield Written(name, int((found != shape).sum()))
+        yield WriteResult(name, int((found != shape).sum()))

@@ -59,7 +59,7 @@ def _dense(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class CopyResult:
     """Result of a copy: its description, wrong bytes (infinite for a wrong shape or dtype), or the refusal."""
 
     dtype: str
@@ -116,12 +116,14 @@ def pinning(accelerator: Accelerator) -> str | None:
     return None if pinned.is_pinned() else "pin_memory() returned memory that is not pinned"
 
 
-def copies(accelerator: Accelerator, dtypes: tuple[str, ...], shape: tuple[int, int], *, pinned: bool) -> Iterator[Copied]:
+def copies(
+    accelerator: Accelerator, dtypes: tuple[str, ...], shape: tuple[int, int], *, pinned: bool
+) -> Iterator[CopyResult]:
     """Copy every dtype in every layout to the device, back, and within it; and one larger block both ways."""
     for name in dtypes:
         dtype = getattr(torch, name, None)
         if dtype is None:
-            yield Copied(name, "all", "all", refusal="torch has no such dtype")
+            yield CopyResult(name, "all", "all", refusal="torch has no such dtype")
             continue
         generator = accelerator.generator("copies", name, pinned)
         first, second = draw(dtype, shape, generator), draw(dtype, shape, generator)
@@ -172,11 +174,11 @@ def _conversions(
 _DIRECTIONS = {"to device": (False, True), "to host": (True, False), "on device": (True, True)}
 
 
-def _tried(dtype: str, layout: str, direction: str, copy: Callable[[], float]) -> Copied:
+def _tried(dtype: str, layout: str, direction: str, copy: Callable[[], float]) -> CopyResult:
     try:
-        return Copied(dtype, layout, direction, copy())
+        return CopyResult(dtype, layout, direction, copy())
     except (RuntimeError, NotImplementedError, TypeError) as problem:
-        return Copied(dtype, layout, direction, refusal=f"{type(problem).__name__}: {problem}")
+        return CopyResult(dtype, layout, direction, refusal=f"{type(problem).__name__}: {problem}")
 
 
 def _host(tensor: torch.Tensor, pinned: bool) -> torch.Tensor:

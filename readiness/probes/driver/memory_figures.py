@@ -13,7 +13,7 @@ MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class FigureComparison:
     """How a source's figure moved while memory was allocated, and after it was given back; None if it has no figure."""
 
     source: str
@@ -30,7 +30,7 @@ class Compared:
         return max(abs(self.rise_bytes - self.allocated_bytes), abs(self.left_bytes)) / self.allocated_bytes
 
 
-def compare(accelerator: Accelerator, size_bytes: int, tries: int) -> Iterator[Compared]:
+def compare(accelerator: Accelerator, size_bytes: int, tries: int) -> Iterator[FigureComparison]:
     """Allocate and free a block and ask torch, the driver and the vendor's library about it, again where one is off: other
     processes use the device as well.
     """
@@ -38,7 +38,7 @@ def compare(accelerator: Accelerator, size_bytes: int, tries: int) -> Iterator[C
         ("torch", _torch), ("driver", _driver), ("vendor", _vendor),
     )  # fmt: skip
     for source, ask in sources:
-        best: Compared | None = None
+        best: FigureComparison | None = None
         for _ in range(tries):
             found = _once(accelerator, source, ask, size_bytes)
             if best is None or best.error is None or (found.error is not None and found.error < best.error):
@@ -51,13 +51,13 @@ def compare(accelerator: Accelerator, size_bytes: int, tries: int) -> Iterator[C
 
 def _once(
     accelerator: Accelerator, source: str, ask: Callable[[Accelerator], int | None], size_bytes: int
-) -> Compared:
+) -> FigureComparison:
     accelerator.release()
     accelerator.synchronize()
     try:
         before = ask(accelerator)
         if before is None:
-            return Compared(source, size_bytes, refusal="it reports no memory in use")
+            return FigureComparison(source, size_bytes, refusal="it reports no memory in use")
         block = torch.empty(size_bytes, dtype=torch.uint8, device=accelerator.device)
         block.fill_(7)
         accelerator.synchronize()
@@ -67,10 +67,10 @@ def _once(
         accelerator.synchronize()
         after = ask(accelerator)
     except (NotImplementedError, AttributeError) as problem:
-        return Compared(source, size_bytes, refusal=f"{type(problem).__name__}: {problem}"[:200])
+        return FigureComparison(source, size_bytes, refusal=f"{type(problem).__name__}: {problem}"[:200])
     if during is None or after is None:
-        return Compared(source, size_bytes, refusal="it reported memory in use, and then none")
-    return Compared(source, size_bytes, during - before, after - before)
+        return FigureComparison(source, size_bytes, refusal="it reported memory in use, and then none")
+    return FigureComparison(source, size_bytes, during - before, after - before)
 
 
 def _torch(accelerator: Accelerator) -> int | None:

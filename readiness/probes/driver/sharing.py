@@ -26,7 +26,7 @@ _POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Worked:
+class WorkResult:
     """Result of one process: it began to work; why it did not end well."""
 
     began: bool
@@ -91,7 +91,7 @@ def _all_at_work(mark: Path | None, processes: int) -> bool:
     return mark is None or len(list(mark.parent.iterdir())) >= processes
 
 
-def together(accelerator: Accelerator, processes: int, seconds: float, hold_bytes: int, limit_s: float) -> list[Worked]:
+def together(accelerator: Accelerator, processes: int, seconds: float, hold_bytes: int, limit_s: float) -> list[WorkResult]:
     """Let processes work on the device at the same time. Raises OSError for a full disk."""
     deadline = time.monotonic() + limit_s
     with contextlib.ExitStack() as stack:
@@ -110,7 +110,7 @@ def together(accelerator: Accelerator, processes: int, seconds: float, hold_byte
     return found
 
 
-def _outcome(child: child_process.ChildProcess, deadline: float) -> Worked:
+def _outcome(child: child_process.ChildProcess, deadline: float) -> WorkResult:
     answers: list[child_process.Answer] = []
     while (answer := child.answer(deadline)) is not None:
         answers.append(answer)
@@ -120,11 +120,11 @@ def _outcome(child: child_process.ChildProcess, deadline: float) -> Worked:
     status = child.wait(deadline)
     if status is None:
         held = child.kill()
-        return Worked(began, f"it did not end in time{'' if held is None else f', and {held}'}")
+        return WorkResult(began, f"it did not end in time{'' if held is None else f', and {held}'}")
     last = answers[-1] if answers else {}
     if "failure" not in last:
-        return Worked(began, f"it {child_process.ending(status)}")
-    return Worked(began, last["failure"])
+        return WorkResult(began, f"it {child_process.ending(status)}")
+    return WorkResult(began, last["failure"])
 
 
 def killed(

@@ -17,7 +17,7 @@ _LEAST_CALLS, _MOST_CALLS = 5, 200
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimingComparison:
     """Time of the same work as reported by a source and by the host, in seconds; or why the source has none.
 
     `calls` is how many calls the source saw of those that were made, None if it does not count them.
@@ -55,7 +55,7 @@ class Work:
         return time.perf_counter() - started
 
 
-def by_profiler(accelerator: Accelerator, work: Work) -> Timed:
+def by_profiler(accelerator: Accelerator, work: Work) -> TimingComparison:
     """Time the work with torch.profiler."""
     on_host = accelerator.device.type == "cpu"
     try:
@@ -65,20 +65,20 @@ def by_profiler(accelerator: Accelerator, work: Work) -> Timed:
     except Exception as problem:
         if not is_unsupported(problem):
             raise
-        return Timed("profiler", refusal=f"{type(problem).__name__}: {problem}"[:200])
+        return TimingComparison("profiler", refusal=f"{type(problem).__name__}: {problem}"[:200])
     if not rows:
-        return Timed("profiler", refusal=f"it reports no {_OPERATOR}")
+        return TimingComparison("profiler", refusal=f"it reports no {_OPERATOR}")
     micros = sum(float(row.cpu_time_total if on_host else row.device_time_total) for row in rows)
     if not micros and not on_host:
-        return Timed("profiler", refusal="it reports no time of the device")
-    return Timed("profiler", micros / 1e6, host_s, sum(int(row.count) for row in rows), work.calls)
+        return TimingComparison("profiler", refusal="it reports no time of the device")
+    return TimingComparison("profiler", micros / 1e6, host_s, sum(int(row.count) for row in rows), work.calls)
 
 
-def by_events(accelerator: Accelerator, work: Work) -> Timed:
+def by_events(accelerator: Accelerator, work: Work) -> TimingComparison:
     """Time the work with two events of the device."""
     module = accelerator.stack.module()
     if not hasattr(module, "Event"):
-        return Timed("events", refusal="torch has no Event for this device")
+        return TimingComparison("events", refusal="torch has no Event for this device")
     events: list[Any] = []
 
     def mark() -> None:
@@ -89,9 +89,9 @@ def by_events(accelerator: Accelerator, work: Work) -> Timed:
         host_s = work.run(mark)
         device_s = float(events[0].elapsed_time(events[1])) / 1e3
     except (TypeError, AttributeError, NotImplementedError) as problem:
-        return Timed("events", refusal=f"{type(problem).__name__}: {problem}"[:200])
+        return TimingComparison("events", refusal=f"{type(problem).__name__}: {problem}"[:200])
     except RuntimeError as problem:
         if not is_unsupported(problem):
             raise
-        return Timed("events", refusal=f"{type(problem).__name__}: {problem}"[:200])
-    return Timed("events", device_s, host_s)
+        return TimingComparison("events", refusal=f"{type(problem).__name__}: {problem}"[:200])
+    return TimingComparison("events", device_s, host_s)

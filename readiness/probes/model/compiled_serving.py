@@ -25,7 +25,7 @@ from readiness.probes.model import steps
 from readiness.probes.model.decoder import Decoder
 from readiness.probes.model.steps import Served
 from readiness.probes.parity import train_and_decode
-from readiness.probes.parity.train_and_decode import DOUBT, Decoded, Decodes
+from readiness.probes.parity.train_and_decode import DOUBT, DecodeResult, Decodes
 
 Tensor = torch.Tensor
 #: Differing tokens that have a row of their own; the others are counted.
@@ -74,7 +74,7 @@ def _layer(layer: Any, x: Tensor, turn: Any, past: Any) -> Any:
     return layer(x, turn, past)
 
 
-def compared(plain: Decoded, through: Decoded, dtype: torch.dtype) -> Compared:
+def compared(plain: DecodeResult, through: DecodeResult, dtype: torch.dtype) -> Compared:
     """Compare two decodings of the same text; logits that are no numbers are wrong, whichever token follows from them."""
     wanted, found = on_host(plain.logits), on_host(through.logits)
     finite = (wanted.isfinite() & found.isfinite()).all(-1)
@@ -130,7 +130,7 @@ class Case:
     model: Decoder
     prompt: Tensor
     tokens: int
-    plain: Decoded | None = None
+    plain: DecodeResult | None = None
 
 
 def measurements(

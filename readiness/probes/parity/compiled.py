@@ -31,7 +31,7 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class CompiledComparison:
     """Both ways of training; or why the stack does not compile. `recompiles` are graphs made after the first step."""
 
     eager: Steps | None = None
@@ -63,7 +63,7 @@ class Compared:
         return worst
 
 
-def compare(accelerator: Accelerator, backend: str, steps: int) -> Compared:
+def compare(accelerator: Accelerator, backend: str, steps: int) -> CompiledComparison:
     """Train both ways from the same weights with the same data. Raises what is no refusal of the compiler."""
     size = transformer.Size(layers=1)
     draw = accelerator.generator("compiled", backend)
@@ -76,9 +76,9 @@ def compare(accelerator: Accelerator, backend: str, steps: int) -> Compared:
             compiled = _train(accelerator, weights, size, batches, backend, lambda: first.append(_graphs(counters)))
         except Exception as problem:  # compilers raise their own kinds
             if is_unsupported(problem) or is_of_compiler(problem):
-                return Compared(refusal=describe(problem))
+                return CompiledComparison(refusal=describe(problem))
             raise
-        return Compared(
+        return CompiledComparison(
             eager, compiled, _graphs(counters), first[-1] - first[0], sum(counters["graph_break"].values())
         )
 

@@ -182,7 +182,7 @@ def build(name: str, generator: torch.Generator) -> Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class LayerPass:
     """Result of one pass on the host: output, gradients by name, and the routing of tokens."""
 
     output: Tensor
@@ -192,7 +192,7 @@ class Passed:
 
 def run(
     layer: Layer, x: Tensor, cotangent: Tensor, device: torch.device, dtype: torch.dtype, given: Tensor | None
-) -> Passed:
+) -> LayerPass:
     """Run forward and backward in this dtype on this device. `given` are experts that were chosen elsewhere."""
     moved = copy.deepcopy(layer).to(dtype).to(device)
     inputs = x.to(dtype).to(device).detach().clone().requires_grad_()
@@ -201,10 +201,10 @@ def run(
     out.backward(cotangent.to(dtype).to(device))
     found = {name: weight.grad for name, weight in moved.named_parameters()} | {"input": inputs.grad}
     gradients = {name: gradient.detach().cpu() for name, gradient in found.items() if gradient is not None}
-    return Passed(out.detach().cpu(), gradients, routing)
+    return LayerPass(out.detach().cpu(), gradients, routing)
 
 
-def misrouted(passed: Passed, reference: Passed, slack: float) -> float:
+def misrouted(passed: LayerPass, reference: LayerPass, slack: float) -> float:
     """Return the share of tokens routed to an expert whose float64 score is worse by more than `slack` than it need be.
 
     Groups are chosen by sums of two scores, so twice as much there: any groups will do that are as good up to that.

@@ -30,7 +30,7 @@ GROUP, WIDTH, HIDDEN, VOCABULARY = 32, 128, 256, 192
 
 
 @dataclass(frozen=True, slots=True)
-class Executed:
+class ModeResult:
     """What came of a way of running: relative errors by name, tokens chosen wrongly; or why the stack does not have it."""
 
     errors: Mapping[str, float]
@@ -43,17 +43,17 @@ class _NotOfferedError(Exception):
     """The stack has no such way of running."""
 
 
-def executed(mode: str, accelerator: Accelerator) -> Executed:
+def run_mode(mode: str, accelerator: Accelerator) -> ModeResult:
     """Run one way; raises what is no refusal."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing, about what it leaves out
             return _MODES[mode](accelerator)
     except _NotOfferedError as problem:
-        return Executed({}, refusal=str(problem))
+        return ModeResult({}, refusal=str(problem))
     except Exception as problem:  # compilers raise their own kinds
         if is_unsupported(problem) or is_of_compiler(problem):
-            return Executed({}, refusal=describe(problem))
+            return ModeResult({}, refusal=describe(problem))
         raise
 
 
@@ -67,7 +67,7 @@ def _error(found: Tensor, wanted: Tensor) -> float:
 # ------------------------------------------------------------------------------------------- traced, compiled, captured
 
 
-def _traced(accelerator: Accelerator, backend: str, tokens: int) -> Executed:
+def _traced(accelerator: Accelerator, backend: str, tokens: int) -> ModeResult:
     """A layer forward and backward through torch.compile, and so many tokens from a cache that grows.
 
     Each shape of decoding is traced anew, which takes most of the time.
@@ -91,7 +91,7 @@ def _traced(accelerator: Accelerator, backend: str, tokens: int) -> Executed:
             assert grad is not None
             errors[f"gradient of {name}"] = _error(train_and_decode.gradient(parameter), grad)
         if not tokens:
-            return Executed(errors)
+            return ModeResult(errors)
         decoded = train_and_decode.decode(
             torch.compile(model, backend=backend), text.to(accelerator.device), tokens,
         )  # fmt: skip
@@ -100,14 +100,14 @@ def _traced(accelerator: Accelerator, backend: str, tokens: int) -> Executed:
         wrong, _ = train_and_decode.disagreements(decoded.tokens, logits, torch.float32)
     finally:
         torch._dynamo.reset()
-    return Executed(errors, wrong, decoded.tokens.numel())
+    return ModeResult(errors, wrong, decoded.tokens.numel())
 
 
 #: What a graph of a stack is called in its module of torch: CUDAGraph, NPUGraph.
 _GRAPH = re.compile(r"[A-Z]+Graph")
 
 
-def _graph(accelerator: Accelerator) -> Executed:
+def _graph(accelerator: Accelerator) -> ModeResult:
     """A layer captured once and replayed with other inputs, as servers decode."""
     module: Any = _module(accelerator.device)
     kind = next((getattr(module, name) for name in dir(module) if _GRAPH.fullmatch(name)), None)
@@ -140,7 +140,7 @@ def _graph(accelerator: Accelerator) -> Executed:
             errors[f"replay {number}"] = _error(out, logits)
             chosen = out.detach().cpu()[:, -1:].argmax(-1)
             wrong += train_and_decode.disagreements(chosen, logits[:, -1:], torch.float32)[0]
-    return Executed(errors, wrong, 2 * TOKENS)
+    return ModeResult(errors, wrong, 2 * TOKENS)
 
 
 def _module(device: torch.device) -> Any:
@@ -188,7 +188,7 @@ def _int4(weight: Tensor, device: torch.device) -> Packed:
     return lambda x: product(x, packed, GROUP, scales), meant
 
 
-def _few_bits(accelerator: Accelerator, pack: Callable[[Tensor, torch.device], Packed]) -> Executed:
+def _few_bits(accelerator: Accelerator, pack: Callable[[Tensor, torch.device], Packed]) -> ModeResult:
     """A gated feed-forward layer with packed weights for one row and for many; greedy decoding one row at a time."""
     draw = accelerator.generator("execution", pack.__name__)
     shapes = {"gate": (HIDDEN, WIDTH), "up": (HIDDEN, WIDTH), "down": (WIDTH, HIDDEN), "head": (VOCABULARY, WIDTH)}
@@ -219,10 +219,10 @@ def _few_bits(accelerator: Accelerator, pack: Callable[[Tensor, torch.device], P
         logits = host("head", layer(state.double(), host))
         token = device("head", layer(state.to(accelerator.device), device)).cpu().argmax(-1)
         wrong += train_and_decode.disagreements(token[None], logits[None], torch.bfloat16)[0]
-    return Executed(errors, wrong, TOKENS)
+    return ModeResult(errors, wrong, TOKENS)
 
 
-def _whole_products(accelerator: Accelerator) -> Executed:
+def _whole_products(accelerator: Accelerator) -> ModeResult:
     """Products of whole numbers of 8 bits, summed in 32: exact, whatever the order."""
     draw = accelerator.generator("execution", "int8-products")
     errors = {}
@@ -232,10 +232,10 @@ def _whole_products(accelerator: Accelerator) -> Executed:
         )
         found = torch._int_mm(x.to(accelerator.device), weight.to(accelerator.device))
         errors[f"product of {rows} rows"] = _error(found, x.double() @ weight.double())
-    return Executed(errors)
+    return ModeResult(errors)
 
 
-_MODES: Mapping[str, Callable[[Accelerator], Executed]] = {
+_MODES: Mapping[str, Callable[[Accelerator], ModeResult]] = {
     "traced": lambda accelerator: _traced(accelerator, "aot_eager", 0),
     "compiled": lambda accelerator: _traced(accelerator, "inductor", TOKENS),
     "graph": _graph,
@@ -246,7 +246,7 @@ _MODES: Mapping[str, Callable[[Accelerator], Executed]] = {
 MODES = tuple(_MODES)
 
 
-def runs(modes: tuple[str, ...], accelerator: Accelerator) -> Iterator[tuple[str, Executed]]:
+def run_modes(modes: tuple[str, ...], accelerator: Accelerator) -> Iterator[tuple[str, ModeResult]]:
     """Each of these ways in turn."""
     for mode in modes:
-        yield mode, executed(mode, accelerator)
+        yield mode, run_mode(mode, accelerator)

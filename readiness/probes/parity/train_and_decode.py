@@ -78,7 +78,7 @@ Decodes = Callable[..., tuple[Tensor, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodeResult:
     """Result of greedy decoding on the host: tokens (B, N), and the logits of each choice (B, N, vocabulary)."""
 
     tokens: Tensor
@@ -86,7 +86,7 @@ class Decoded:
 
 
 @torch.no_grad()
-def decode(model: Decodes, prompt: Tensor, count: int, text: Tensor | None = None) -> Decoded:
+def decode(model: Decodes, prompt: Tensor, count: int, text: Tensor | None = None) -> DecodeResult:
     """Decode `count` tokens after the prompt (B, T), each the most likely one, one position at a time with the cache.
 
     With `text` (B, count) the model goes on with its tokens in place of its own, so that each choice follows the same text
@@ -100,7 +100,7 @@ def decode(model: Decodes, prompt: Tensor, count: int, text: Tensor | None = Non
         chosen = logits[:, -1].argmax(-1, keepdim=True)
         tokens.append(chosen)
         given = chosen if text is None else text[:, step : step + 1].to(prompt.device)
-    return Decoded(torch.cat(tokens, 1).cpu(), torch.stack(seen, 1).cpu())
+    return DecodeResult(torch.cat(tokens, 1).cpu(), torch.stack(seen, 1).cpu())
 
 
 @torch.no_grad()

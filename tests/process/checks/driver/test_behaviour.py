@@ -88,9 +88,9 @@ def test_results_that_another_process_spoils() -> None:
 def test_a_device_for_one_process_at_a_time_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = sharing.together
 
-    def exclusive(*given: Any) -> list[sharing.Worked]:
+    def exclusive(*given: Any) -> list[sharing.WorkResult]:
         first, *others = honest(*given)
-        return [first, *(sharing.Worked(False, "RuntimeError: the device is in use") for _ in others)]
+        return [first, *(sharing.WorkResult(False, "RuntimeError: the device is in use") for _ in others)]
 
     monkeypatch.setattr(sharing, "together", exclusive)
     found = run_check("driver.processes", cpu(), **QUICK | {"within_s": 10.0})

@@ -65,7 +65,7 @@ def test_groups_that_are_about_as_good_may_be_chosen(lead: float, share: float) 
     scores[0, 8], scores[0, 9] = scores[0, 4], scores[0, 5] - lead
     reference = decoder_layers.Routing(scores=scores.double(), chosen=torch.tensor([[0, 1, 2, 3]]), groups=4)
     device = decoder_layers.Routing(chosen=torch.tensor([[0, 1, 2, 8]]))
-    found = decoder_layers.misrouted(decoder_layers.Passed(scores, {}, device), decoder_layers.Passed(scores, {}, reference), slack=0.07)
+    found = decoder_layers.misrouted(decoder_layers.LayerPass(scores, {}, device), decoder_layers.LayerPass(scores, {}, reference), slack=0.07)
     assert found == share
 
 

@@ -85,9 +85,9 @@ def test_numbers_that_are_none_are_wrong(quiet: None, monkeypatch: pytest.Monkey
     assert value(evidence, "compiled_logit_error", phase="tokens") == math.inf
 
 
-def decoded(logits: list[list[float]]) -> Decoded:
+def decoded(logits: list[list[float]]) -> DecodeResult:
     rows = torch.tensor([logits])
-    return Decoded(rows.argmax(-1), rows)
+    return DecodeResult(rows.argmax(-1), rows)
 
 
 def test_a_tie_is_no_defect_and_what_is_more_is_one() -> None:

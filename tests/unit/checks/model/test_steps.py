@@ -14,7 +14,7 @@ from readiness.datamodel import Evidence, Status
 from readiness.errors import UsageError
 from readiness.probes.model import steps
 from readiness.probes.parity import train_and_decode
-from readiness.probes.parity.train_and_decode import Decoded
+from readiness.probes.parity.train_and_decode import DecodeResult
 from readiness.probes.throughput import timing
 from readiness.probes.throughput.timing import Timing
 from readiness.profile import loader
@@ -121,9 +121,9 @@ def test_serving_is_timed_and_its_tokens_are_the_references(workload: str, quiet
 def test_tokens_that_the_reference_would_not_choose_are_wrong(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = train_and_decode.decode
 
-    def other(*arguments: Any) -> Decoded:
+    def other(*arguments: Any) -> DecodeResult:
         found = honest(*arguments)
-        return Decoded((found.tokens + 1) % 1024, found.logits)
+        return DecodeResult((found.tokens + 1) % 1024, found.logits)
 
     monkeypatch.setattr(train_and_decode, "decode", other)
     evidence = run_check("model.serving", cpu(0), workload="qwen3-8b", tokens=3, rounds=1, narrow_prompt=8)
