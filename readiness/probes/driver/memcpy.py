@@ -148,7 +148,7 @@ def copies(
 
 def _conversions(
     accelerator: Accelerator, dtypes: tuple[str, ...], shape: tuple[int, int], pinned: bool
-) -> Iterator[Copied]:
+) -> Iterator[CopyResult]:
     """Convert on the way to the device and back: into memory that is there, in every layout, and into new memory."""
     for names in CONVERSIONS:
         if not set(names) <= set(dtypes):

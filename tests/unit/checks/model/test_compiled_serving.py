@@ -14,7 +14,7 @@ from readiness.datamodel import Evidence, Status, Yield
 from readiness.probes.model import compiled_serving, steps
 from readiness.probes.model.compiled_serving import Budget
 from readiness.probes.model.steps import Served
-from readiness.probes.parity.train_and_decode import Decoded
+from readiness.probes.parity.train_and_decode import DecodeResult
 from readiness.probes.throughput import timing
 from readiness.probes.throughput.timing import Timing
 from tests.support import cpu, run_check, value, values
