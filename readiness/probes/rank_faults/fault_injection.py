@@ -22,7 +22,15 @@ from readiness.distributed.start_limits import PROCESSES_S
 from readiness.distributed.types import Failure, FailureKind, Network, Placement
 from readiness.host.memory import kernel_kills
 from readiness.probes.rank_faults import rank as rank_faults_rank
-from readiness.probes.rank_faults.faults import FaultInjected, LastCall, Noticed, RankFault, Returned, Settings, Usable
+from readiness.probes.rank_faults.faults import (
+    CallReturned,
+    ErrorRaised,
+    FaultInjected,
+    GroupUsable,
+    LastCall,
+    RankFault,
+    Settings,
+)
 
 _TICK_S = 0.02
 #: When connections are looked at after a fault, in timeouts: late enough for silence to be one, before a library gives up.
@@ -49,14 +57,14 @@ class RankResponse:
     @property
     def noticed_at(self) -> float | None:
         """Time at which the stack notified this rank, by an error or by ending its process."""
-        if (noticed := self.first(Noticed)) is not None:
+        if (noticed := self.first(ErrorRaised)) is not None:
             return noticed.at
         return self.ended_at if self.exit_code else None
 
     @property
     def wrong(self) -> int:
         """Number of wrong elements in results without an error."""
-        return sum(report.wrong for report in self.reports if isinstance(report, Returned))
+        return sum(report.wrong for report in self.reports if isinstance(report, CallReturned))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,5 +210,5 @@ class _FaultMonitor:
 
 def _reported_errors(process: RankProcess) -> list[str]:
     """Return the errors that a rank has reported."""
-    reports = (report for report in process.collected if isinstance(report, Noticed | Usable))
+    reports = (report for report in process.collected if isinstance(report, ErrorRaised | GroupUsable))
     return [report.message for report in reports if report.message]

@@ -86,7 +86,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Healthy(Report):
+class SumsBefore(Report):
     """Report: sums before the fault are done; so many elements were wrong."""
 
     wrong: int
@@ -100,7 +100,7 @@ class FaultInjected(Report):
 
 
 @dataclass(frozen=True, slots=True)
-class Returned(Report):
+class CallReturned(Report):
     """Report: a collective returned without an error; its wrong elements, and for harmless faults how many returned."""
 
     wrong: int
@@ -109,7 +109,7 @@ class Returned(Report):
 
 
 @dataclass(frozen=True, slots=True)
-class Noticed(Report):
+class ErrorRaised(Report):
     """Report: a collective raised; the time on the shared clock, and the error."""
 
     at: float
@@ -124,7 +124,7 @@ class LastCall(Report):
 
 
 @dataclass(frozen=True, slots=True)
-class Usable(Report):
+class GroupUsable(Report):
     """Report: whether the group still works after a refused call, with the error if it does not."""
 
     works: bool
@@ -132,7 +132,7 @@ class Usable(Report):
 
 
 @dataclass(frozen=True, slots=True)
-class Left(Report):
+class GroupLeft(Report):
     """Report: the duration of leaving the group, and whether it finished."""
 
     seconds: float

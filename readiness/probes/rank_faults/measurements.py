@@ -10,7 +10,7 @@ from readiness.datamodel import Labels, Measurement, Row, Yield
 from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import LONGEST_ABOUT, Failure, Placement
 from readiness.probes.rank_faults.fault_injection import FaultOutcome, RankResponse
-from readiness.probes.rank_faults.faults import Connections, Guard, Left, RankFault, Returned, Usable
+from readiness.probes.rank_faults.faults import CallReturned, Connections, GroupLeft, GroupUsable, Guard, RankFault
 from readiness.probes.ranks_common.measurements import culprits
 
 _ReportT = TypeVar("_ReportT", bound=Report)
@@ -46,7 +46,7 @@ def fault_measurements(outcome: FaultOutcome, placement: Placement) -> Iterator[
     about = f"{what}; {placement.name(*still_there)} could not stop" if still_there else None
     stopped = 1 - len(still_there) / len(others)
     yield Measurement("others_stopped", stopped, labels, samples=len(others), about=_cut(about))
-    tried = {rank: left.left for rank, one in others.items() if (left := one.first(Left)) is not None}
+    tried = {rank: left.left for rank, one in others.items() if (left := one.first(GroupLeft)) is not None}
     if tried:
         stuck = [rank for rank, out in tried.items() if not out]
         about = f"{what}; leaving the group hung on {placement.name(*stuck)}" if stuck else None
@@ -54,7 +54,7 @@ def fault_measurements(outcome: FaultOutcome, placement: Placement) -> Iterator[
         yield Measurement("left_group", share, labels, samples=len(tried), about=_cut(about))
     if len(placement.ranks) > 2 or rank_fault.loses_a_rank:  # of two that are there and differ, either may be the wrong one
         yield from _naming(outcome, placement, labels)
-    usable = {rank: used.works for rank, one in enumerate(outcome.responses) if (used := one.first(Usable)) is not None}
+    usable = {rank: used.works for rank, one in enumerate(outcome.responses) if (used := one.first(GroupUsable)) is not None}
     if usable:
         bad = [rank for rank, works in usable.items() if not works]
         about = f"{what}; afterwards the group no longer works on {placement.name(*bad)}" if bad else None
@@ -63,7 +63,7 @@ def fault_measurements(outcome: FaultOutcome, placement: Placement) -> Iterator[
 
 def _survived(outcome: FaultOutcome, placement: Placement, labels: Labels) -> Measurement:
     responses = outcome.responses
-    lost = [rank for rank, one in enumerate(responses) if one.first(Returned) is None or one.wrong or one.exit_code]
+    lost = [rank for rank, one in enumerate(responses) if one.first(CallReturned) is None or one.wrong or one.exit_code]
     about = None
     if lost:
         error_text = next((_short(responses[rank]) for rank in lost if responses[rank].message), "without an error")
@@ -132,7 +132,7 @@ def not_possible(rank_fault: RankFault, reason: str) -> Row:
 
 def _row(outcome: FaultOutcome, placement: Placement, noticed: Mapping[int, float]) -> Row:
     responses = outcome.responses
-    returned, left = _first_of_each(responses, Returned), _first_of_each(responses, Left)
+    returned, left = _first_of_each(responses, CallReturned), _first_of_each(responses, GroupLeft)
     round_trips = [one[3] for found in _first_of_each(responses, Connections) for one in found.connections]
     return Row({
         "drill": outcome.rank_fault.name,

@@ -21,18 +21,18 @@ from readiness.distributed.rank_messages import Report
 from readiness.distributed.status_board import Mark
 from readiness.distributed.types import Json, RankContext
 from readiness.probes.rank_faults.faults import (
+    CallReturned,
     Connections,
+    ErrorRaised,
     Fault,
     FaultInjected,
+    GroupLeft,
+    GroupUsable,
     Guard,
-    Healthy,
     LastCall,
-    Left,
-    Noticed,
     RankFault,
-    Returned,
     Settings,
-    Usable,
+    SumsBefore,
 )
 from readiness.probes.ranks_common.known_allreduce import KnownSum, known_allreduce
 from readiness.probes.ranks_common.message_sizes import repeat_values
@@ -64,7 +64,7 @@ def rank_main(context: RankContext[Settings]) -> Iterator[Report]:
     began = time.monotonic()
     wrong += sums.run(sums.large)
     seconds = time.monotonic() - began
-    yield Healthy(wrong)
+    yield SumsBefore(wrong)
     connections = _connections_to_culprit(context) if rank_fault.affects_links else []
     context.exchange()  # now all are here, and nothing is on its way
     if is_culprit and rank_fault.loses_a_rank:
@@ -170,14 +170,14 @@ def _trigger_fault(sums: _Sums, rank_fault: RankFault, connections: list[int], *
     error: Exception | None = None
     try:
         if rank_fault.is_mismatch:
-            yield Returned(sums.mismatched_call(rank_fault.fault) if is_culprit else sums.run(_SMALL))
+            yield CallReturned(sums.mismatched_call(rank_fault.fault) if is_culprit else sums.run(_SMALL))
         else:
             while True:  # what had been on its way may have arrived: the culprit is missed in the next sum, or the one after
                 if wrong := sums.run(sums.large):
-                    yield Returned(wrong)
+                    yield CallReturned(wrong)
     except Exception as problem:  # noqa: BLE001 - whatever it raises is what the stack lets the rank know
         error = problem
-        yield Noticed(context.clock(), _error_text(problem))
+        yield ErrorRaised(context.clock(), _error_text(problem))
     yield LastCall(_last_call(context, rank_fault))
     if rank_fault.is_mismatch and (error is None or rank_fault.guard is Guard.DETAIL):
         # Nothing is lost: all ranks are there, and nothing is under way. The group should go on. A rank that its library
@@ -186,9 +186,9 @@ def _trigger_fault(sums: _Sums, rank_fault: RankFault, connections: list[int], *
             context.exchange(within_s=context.settings.timeout_s + flight_recorder.WATCHDOG_DUMP_S + _EXCHANGE_S)
             context.exchange(within_s=_EXCHANGE_S)  # who had given up on the first one has come to it all the same
             try:
-                yield Usable(sums.run(_SMALL) == 0)
+                yield GroupUsable(sums.run(_SMALL) == 0)
             except Exception as problem:  # noqa: BLE001
-                yield Usable(works=False, message=_error_text(problem))
+                yield GroupUsable(works=False, message=_error_text(problem))
 
 
 def _sum_through_fault(sums: _Sums, rank_fault: RankFault, connections: list[int], wrong: int) -> Iterator[Report]:
@@ -213,13 +213,13 @@ def _sum_through_fault(sums: _Sums, rank_fault: RankFault, connections: list[int
                 break
         if rank_fault.fault is Fault.LOSSY:
             tcp_fault_injection.restore(connections)
-        yield Returned(wrong, count, round(longest, 4))
+        yield CallReturned(wrong, count, round(longest, 4))
         every = tcp_info.tcp_connections()
         yield Connections(
             tuple((one.local_port, one.remote_port, one.retransmissions, one.round_trip_s) for one in every)
         )
     except Exception as problem:  # noqa: BLE001
-        yield Noticed(context.clock(), _error_text(problem))
+        yield ErrorRaised(context.clock(), _error_text(problem))
 
 
 def _last_call(context: RankContext, rank_fault: RankFault) -> Json | None:
@@ -234,7 +234,7 @@ def call_on_board(mark: Mark) -> Json:
     return {"group": "board", "number": mark.entered, "operation": mark.operation, "sizes": [], "dtypes": []}
 
 
-def _leave(context: RankContext) -> Iterator[Left]:
+def _leave(context: RankContext) -> Iterator[GroupLeft]:
     """Leave the group, or end this process if that hangs: a library may wait for a peer that never answers.
 
     A job whose ranks have raised ends likewise; whether it can is the question.
@@ -244,7 +244,7 @@ def _leave(context: RankContext) -> Iterator[Left]:
     with context.step("leaving the group"):
         leaving.start()
         leaving.join(_LEAVING_S)
-    yield Left(round(time.monotonic() - began, 4), not leaving.is_alive())
+    yield GroupLeft(round(time.monotonic() - began, 4), not leaving.is_alive())
     if leaving.is_alive():
         os._exit(0)
 

@@ -17,7 +17,7 @@ _SLACK = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
+class ResumedRun:
     """Uninterrupted run, and the groups of a killed one in order, with the times of its `deaths` (`RecoveryRun`).
 
     `again` is a second uninterrupted run, where something differed.
@@ -31,7 +31,7 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
-class Reloaded:
+class ReshardedRun:
     """Group that saved, group of another size that loaded and went on, and the uninterrupted run."""
 
     mode: str
@@ -40,7 +40,7 @@ class Reloaded:
     straight: RanksOutcome
 
 
-def resumed(run: Resumed, placement: Placement) -> Iterator[Yield]:
+def resume_measurements(run: ResumedRun, placement: Placement) -> Iterator[Yield]:
     """Yield the differences after a resume, just after loading and later, and the time that it took."""
     labels = {**placement.labels, "mode": run.mode}
     yield from _state(run.mode, (run.straight, *run.outcomes), placement, labels)
@@ -78,7 +78,7 @@ def resumed(run: Resumed, placement: Placement) -> Iterator[Yield]:
         yield Measurement("recovery_s", slowest, labels, samples=len(parts))
 
 
-def differences(run: Resumed) -> dict[str, tuple[str, float]]:
+def differences(run: ResumedRun) -> dict[str, tuple[str, float]]:
     """Return losses of the resumed run that differ from the uninterrupted one, by name, as text and distance."""
     found: dict[str, tuple[str, float]] = {}
     for rank in range(len(run.straight.reports)):
@@ -148,7 +148,7 @@ def _mismatches(found: list[str], compared: int, labels: Labels, what: str, caus
     return Measurement("state_mismatches", len(found), labels, samples=compared, about=about)
 
 
-def broken(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+def broken_measurements(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     """Yield if each broken checkpoint was refused, by every rank or by one that notifies the others."""
     kinds: dict[str, list[BrokenCheckpoint]] = {}
     for _, report in outcome.of(BrokenCheckpoint):
@@ -166,7 +166,9 @@ def broken(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         yield Measurement("broken_refused", int(not accepted), labels, samples=len(reports), about=about)
 
 
-def resharded(run: Reloaded, before: Placement, after: Placement, labels: Labels | None = None) -> Iterator[Yield]:
+def reshard_measurements(
+    run: ReshardedRun, before: Placement, after: Placement, labels: Labels | None = None
+) -> Iterator[Yield]:
     """Compare what another number of ranks loaded with what was saved, and the later mean losses."""
     here = {
         **(before.labels if labels is None else labels),

@@ -17,7 +17,7 @@ from readiness.distributed.types import FailureKind, Placement, RankFunction, Ra
 from readiness.probes.ranks_common.measurements import completion
 from readiness.probes.recovery import measurements
 from readiness.probes.recovery import rank as recovery_rank
-from readiness.probes.recovery.measurements import Reloaded, Resumed
+from readiness.probes.recovery.measurements import ReshardedRun, ResumedRun
 from readiness.probes.recovery.rank import DATA_PARALLEL, FULLY_SHARDED, BrokenSettings, Kill, Killed, Settings
 
 #: Two saves, a death after the second, a death within the third; then some steps more, on as many ranks and on fewer.
@@ -78,11 +78,11 @@ class RecoveryRun:
         cut_short = self._kept_aside(saved / str(KILL_DURING_SAVE_AT_STEP))
         yield Note("training goes on")
         outcomes.append(self._train(self.placement, saved, KILL_DURING_SAVE_AT_STEP))
-        resumed = Resumed(straight, tuple(outcomes), tuple(self.deaths), None)
+        resumed = ResumedRun(straight, tuple(outcomes), tuple(self.deaths), None)
         if measurements.differences(resumed):  # do two uninterrupted runs agree at all?
             again = self._train(self.placement, self._new_folder("again"), STEPS, saves=False)
             resumed = replace(resumed, again=again)
-        yield from measurements.resumed(resumed, self.placement)
+        yield from measurements.resume_measurements(resumed, self.placement)
         yield Note("broken checkpoints")
         yield from self._broken(saved, cut_short, outcomes[-1])
         yield from self._reshard(saved, straight, outcomes[-1])
@@ -94,7 +94,7 @@ class RecoveryRun:
         settings = BrokenSettings(broken, dict(state), DATA_PARALLEL, self.parts)
         outcome = self._run(recovery_rank.load_broken, self.placement, settings)
         self._must_finish(outcome, self.placement)
-        yield from measurements.broken(outcome, self.placement)
+        yield from measurements.broken_measurements(outcome, self.placement)
 
     def _reshard(self, saved: Path, straight: RanksOutcome, writer: RanksOutcome) -> Iterator[Yield]:
         """Resume with half the ranks and then with all or twice as many; and with one."""
@@ -103,20 +103,21 @@ class RecoveryRun:
         yield Note(f"from {count} ranks to {half}")
         fewer = self._of(half)
         outcome = self._train(fewer, saved, STEPS, saves=False)
-        reloaded = Reloaded(DATA_PARALLEL, writer, outcome, straight)
-        yield from measurements.resharded(reloaded, self.placement, fewer)
+        reloaded = ReshardedRun(DATA_PARALLEL, writer, outcome, straight)
+        yield from measurements.reshard_measurements(reloaded, self.placement, fewer)
         if half > 1:
             one = self._of(1)
             outcome = self._train(one, saved, STEPS, saves=False)
-            yield from measurements.resharded(Reloaded(DATA_PARALLEL, writer, outcome, straight), self.placement, one)
+            run = ReshardedRun(DATA_PARALLEL, writer, outcome, straight)
+            yield from measurements.reshard_measurements(run, self.placement, one)
         most = count * 2 if count == 2 and speaks_tcp(self.accelerator.stack.collective_backend or "") else count
         yield Note(f"from {half} ranks to {most}")
         by_few = self._new_folder("by few")
         writer = self._train(fewer, by_few, SAVE_EVERY)
         more = self._of(most)
         outcome = self._train(more, by_few, SAVE_EVERY + 2, saves=False)
-        reloaded = Reloaded(DATA_PARALLEL, writer, outcome, straight)
-        yield from measurements.resharded(reloaded, fewer, more, labels=self.placement.labels)
+        reloaded = ReshardedRun(DATA_PARALLEL, writer, outcome, straight)
+        yield from measurements.reshard_measurements(reloaded, fewer, more, labels=self.placement.labels)
 
     def _sharded(self) -> Iterator[Yield]:
         reason = self.accelerator.stack.unsupported_modes.get("fsdp")
@@ -127,14 +128,15 @@ class RecoveryRun:
         saved, steps = self._new_folder("sharded"), SAVE_EVERY + 2
         straight = self._train(self.placement, saved, steps, mode=FULLY_SHARDED)
         outcome = self._train(self.placement, saved, steps, mode=FULLY_SHARDED, saves=False)
-        resumed = Resumed(straight, (outcome,), (), None, FULLY_SHARDED)
+        resumed = ResumedRun(straight, (outcome,), (), None, FULLY_SHARDED)
         if measurements.differences(resumed):
             again = self._train(self.placement, self._new_folder("sharded again"), steps, mode=FULLY_SHARDED)
             resumed = replace(resumed, again=again)
-        yield from measurements.resumed(resumed, self.placement)
+        yield from measurements.resume_measurements(resumed, self.placement)
         fewer = self._of(max(len(self.placement.ranks) // 2, 1))
         outcome = self._train(fewer, saved, steps, mode=FULLY_SHARDED, saves=False)
-        yield from measurements.resharded(Reloaded(FULLY_SHARDED, straight, outcome, straight), self.placement, fewer)
+        run = ReshardedRun(FULLY_SHARDED, straight, outcome, straight)
+        yield from measurements.reshard_measurements(run, self.placement, fewer)
 
     def _train_until_killed(self, folder: Path, at: int, *, during_save: bool) -> RanksOutcome:
         """Train in a group in which one rank is killed at this step, and must be the only culprit."""

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from readiness.accelerators.base import Accelerator
 from readiness.accelerators.interconnect import Links
-from readiness.accelerators.remote_devices import Host, at
+from readiness.accelerators.remote_devices import Host, on_host
 from readiness.datamodel import AcceleratorFacts, Evidence, Measurement, Row, Status
 from readiness.distributed import Placement, RanksOutcome
 from readiness.probes.bandwidth import link_counters, measurements, transfers, transport_baseline
@@ -274,7 +274,7 @@ def link_values(*gbps: float | None, host: str | None = None, peers: int | None 
     reports = tuple((times, LinkState(None, None if rate is None else Links(18, rate, peers))) for rate in gbps)
     facts = list(chips(len(gbps)).peers)
     if host is not None:
-        facts[-1] = at(Host(host, ("ssh", host), "10.0.0.1"), facts[-1])
+        facts[-1] = on_host(Host(host, ("ssh", host), "10.0.0.1"), facts[-1])
     reasons = measurements.bandwidth(RanksOutcome(reports, None, 1.0), Placement(tuple(facts)))
     return {item.name: item for item in reasons if isinstance(item, Measurement)}
 
@@ -348,7 +348,7 @@ def test_counters_of_another_host_are_those_that_its_rank_read() -> None:
             return {"nvlink_replays": 7, "nvlink_crc_flit": 1}
 
     here = dataclasses.replace(cpu().facts, counters={"nvlink_replays": 5, "nvlink_crc_flit": 1})
-    there = at(Host("node2", ("ssh", "node2"), "10.0.0.1"), dataclasses.replace(here, counters={"nvlink_replays": 1}))
+    there = on_host(Host("node2", ("ssh", "node2"), "10.0.0.1"), dataclasses.replace(here, counters={"nvlink_replays": 1}))
     placement = Placement((here, there))
     found = link_counters.counter_rises(Counting(), placement, {1: LinkState({"nvlink_replays": 4}, None)})
     assert found == {"cpu:0": {"nvlink_crc_flit": 0, "nvlink_replays": 2}, "node2/cpu:0": {"nvlink_replays": 3}}

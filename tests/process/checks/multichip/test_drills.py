@@ -22,7 +22,7 @@ from readiness.distributed.rank_process import RankProcess
 from readiness.probes.rank_faults import measurements, parent
 from readiness.probes.rank_faults import rank as rank_faults_rank
 from readiness.probes.rank_faults.fault_injection import RankResponse
-from readiness.probes.rank_faults.faults import RANK_FAULTS, Fault, FaultInjected, Guard, Noticed, RankFault
+from readiness.probes.rank_faults.faults import RANK_FAULTS, ErrorRaised, Fault, FaultInjected, Guard, RankFault
 from tests.support import cpu, disk_full, run_check, value, values
 from tests.support import ranks as support
 
@@ -296,7 +296,7 @@ def test_links_are_cut_only_where_all_data_pass_through_tcp() -> None:
 
 
 def reply(words: str) -> RankResponse:
-    return RankResponse((Noticed(1.0, words),), None, None, words)
+    return RankResponse((ErrorRaised(1.0, words),), None, None, words)
 
 
 @pytest.mark.parametrize(

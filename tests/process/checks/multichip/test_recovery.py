@@ -22,7 +22,7 @@ from readiness.accelerators.cpu import Cpu
 from readiness.datamodel import Evidence, Measurement, Status
 from readiness.distributed import Placement, RanksOutcome
 from readiness.probes.recovery import measurements, parent, rank
-from readiness.probes.recovery.measurements import Resumed
+from readiness.probes.recovery.measurements import ResumedRun
 from readiness.probes.recovery.rank import Stepped
 from tests.support import cpu, run_check, value, values
 from tests.support import ranks as support
@@ -177,9 +177,9 @@ def outcome(*losses: float) -> RanksOutcome:
 def test_a_device_that_does_not_repeat_itself_is_held_to_what_it_can(
     resumed: float, again: float | None, mismatches: int
 ) -> None:
-    reasons = Resumed(outcome(3.0, 2.0), (outcome(3.0, resumed),), (), None if again is None else outcome(3.0, again))
+    reasons = ResumedRun(outcome(3.0, 2.0), (outcome(3.0, resumed),), (), None if again is None else outcome(3.0, again))
     placement = Placement((cpu().facts,))
-    found = [item for item in measurements.resumed(reasons, placement) if isinstance(item, Measurement)]
+    found = [item for item in measurements.resume_measurements(reasons, placement) if isinstance(item, Measurement)]
     assert [item.value for item in found if item.name == "resume_mismatches"] == [mismatches]
 
 
