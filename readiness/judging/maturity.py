@@ -99,7 +99,7 @@ FEATURES: tuple[Feature, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class StatedLevel:
     """What somebody states about a backend: not measured. Beyond `until` it is unknown whether it is so still."""
 
     level: str
@@ -111,8 +111,8 @@ class Stated:
 
 #: By stack. The levels are L1 (events are forwarded), L2 (results are shown), L3 (checks on request) and L4 (checks on every
 #: change). Source: pytorch/rfcs RFC-0050; pytorch/pytorch .github/allowlist.yml.
-STATED: Mapping[str, Stated] = {
-    "ascend": Stated(
+STATED: Mapping[str, StatedLevel] = {
+    "ascend": StatedLevel(
         "L3 of L1 to L4", "PyTorch's CI for backends outside of its tree", "2026-09-11", "2027-09-11",
         "https://github.com/pytorch/pytorch/pull/196580",
     ),
@@ -120,7 +120,7 @@ STATED: Mapping[str, Stated] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class FeatureResult:
     """One feature on one accelerator. `credit` is 1 where it is right, and a part where a part of it is there."""
 
     feature: Feature
@@ -133,11 +133,11 @@ class Judged:
 class Maturity:
     """All features that apply to an accelerator, and what is stated of its stack (None: nothing that is known here)."""
 
-    features: Sequence[Judged]
-    stated: Stated | None
+    features: Sequence[FeatureResult]
+    stated: StatedLevel | None
 
     @property
-    def known(self) -> list[Judged]:
+    def known(self) -> list[FeatureResult]:
         """Those of which a run has shown something."""
         return [one for one in self.features if one.standing is not Standing.UNKNOWN]
 
@@ -164,7 +164,7 @@ def assess(item: AcceleratorAssessment, day: str) -> Maturity:
         if not applicable:
             if about:
                 continue  # it does not exist on this kind of device
-            found.append(Judged(feature, Standing.UNKNOWN, 0.0, "the profile does not ask for it"))
+            found.append(FeatureResult(feature, Standing.UNKNOWN, 0.0, "the profile does not ask for it"))
             continue
         found.append(_judged(feature, applicable, evidence.get(feature.check)))
     stated = STATED.get(item.facts.stack)
@@ -179,23 +179,23 @@ def _is_about(finding: Finding, feature: Feature) -> bool:
     return feature.where.items() <= dict(finding.labels).items()
 
 
-def _judged(feature: Feature, findings: Sequence[Finding], evidence: Evidence | None) -> Judged:
+def _judged(feature: Feature, findings: Sequence[Finding], evidence: Evidence | None) -> FeatureResult:
     failed = [finding for finding in findings if finding.outcome is Outcome.FAIL]
     wrong = next((finding for finding in failed if finding.measure not in _PRESENCE), None)
     if wrong is not None:
-        return Judged(feature, Standing.WRONG, 0.0, wrong.reason or wrong.requirement)
+        return FeatureResult(feature, Standing.WRONG, 0.0, wrong.reason or wrong.requirement)
     if _is_spoiled(feature, evidence):
-        return Judged(feature, Standing.WRONG, 0.0, "its results are wrong")
+        return FeatureResult(feature, Standing.WRONG, 0.0, "its results are wrong")
     absent = next(iter(failed), None)
     if absent is not None:
         part = as_float(absent.value) if absent.measure in _SHARES and absent.value is not None else 0.0
-        return Judged(feature, Standing.MISSING, min(max(part, 0.0), 1.0), absent.reason or absent.requirement)
+        return FeatureResult(feature, Standing.MISSING, min(max(part, 0.0), 1.0), absent.reason or absent.requirement)
     unknown = [finding for finding in findings if finding.outcome is Outcome.UNKNOWN]
     if not unknown:
-        return Judged(feature, Standing.RIGHT, 1.0)
+        return FeatureResult(feature, Standing.RIGHT, 1.0)
     if evidence is not None and evidence.status is Status.MEASURED and all(_is_refused(one, evidence) for one in unknown):
-        return Judged(feature, Standing.MISSING, 0.0, "the stack does not offer it")
-    return Judged(feature, Standing.UNKNOWN, 0.0, unknown[0].reason or "it was not measured")
+        return FeatureResult(feature, Standing.MISSING, 0.0, "the stack does not offer it")
+    return FeatureResult(feature, Standing.UNKNOWN, 0.0, unknown[0].reason or "it was not measured")
 
 
 def _is_spoiled(feature: Feature, evidence: Evidence | None) -> bool:
