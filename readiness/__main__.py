@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from readiness.errors import Exit, InternalError, ReadinessError, UsageError
 from readiness.host.gc_pause import without_collection
-from readiness.rendering.log_commands import Breaker
+from readiness.rendering.log_commands import Neutraliser
 
 #: By this variable a shell asks how a word goes on.
 _COMPLETES = "_READINESS_COMPLETE"
@@ -34,7 +34,7 @@ class Standard:
         self._stream = stream
         self._what = what
         self._problem: UsageError | None = None
-        self._broken: Callable[[str], str] = Breaker()
+        self._broken: Callable[[str], str] = Neutraliser()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

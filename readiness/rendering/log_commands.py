@@ -21,12 +21,12 @@ _COMMAND_OF_A_WORD = re.compile(r"(?<!\S):(?=:)|##[\w.-]{0,40}(?=\[)")
 _KEPT = 64  # longer than what a command begins with
 
 
-def broken(text: str) -> str:
+def neutralise(text: str) -> str:
     """The text without commands: `: :error`, `##vso [`, `---- `. Everything else in it stays as it is."""
     return _COMMAND.sub(_break, text)
 
 
-def broken_anywhere(text: str) -> str:
+def neutralise_anywhere(text: str) -> str:
     """Break commands in text that is not yet wrapped into lines: it keeps its width."""
     if "::" not in text and "##" not in text:  # nearly all texts: the search costs ten times as much
         return text
@@ -37,7 +37,7 @@ def _break(match: re.Match[str]) -> str:
     return match[0] + (match["rule"][0] if match["rule"] else " ")
 
 
-class Breaker:
+class Neutraliser:
     """Break commands in a stream, whose lines may be written in pieces."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Breaker:
     def __call__(self, text: str) -> str:
         """Return the next piece with its commands broken."""
         # A command is broken before its last character: what was written earlier never holds a whole one.
-        whole = broken(self._line + text)
+        whole = neutralise(self._line + text)
         written = whole[len(self._line) :]
         line = re.sub(_COLOUR, "", re.split(r"[\r\n]", whole)[-1])
         if line.isspace():

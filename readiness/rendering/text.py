@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from readiness.rendering.log_commands import broken_anywhere
+from readiness.rendering.log_commands import neutralise_anywhere
 
 if TYPE_CHECKING:
     from readiness.datamodel import Number
@@ -36,9 +36,9 @@ def clean(text: object, longest: int = 1000) -> str:
     """
     plain = str(text)
     if len(plain) <= longest and plain.isprintable():  # nearly all are: nothing in them is to go
-        return broken_anywhere(" ".join(plain.split()))
+        return neutralise_anywhere(" ".join(plain.split()))
     # Cut first, generously: a text of many megabytes is not searched to its end.
-    kept = broken_anywhere(" ".join(_without_controls(plain[: 4 * longest + 1000]).split()))
+    kept = neutralise_anywhere(" ".join(_without_controls(plain[: 4 * longest + 1000]).split()))
     return kept if len(kept) <= longest else f"{kept[: longest - 3].rstrip()}..."
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from readiness.__main__ import Standard
 from readiness.documents.assessment import dumps
-from readiness.rendering.log_commands import Breaker, broken
+from readiness.rendering.log_commands import Neutraliser, neutralise
 
 #: As the runners read a line; each from its source or documentation.
 OBEYED = re.compile(
@@ -48,32 +48,32 @@ def obeyed(text: str) -> list[str]:
 @pytest.mark.parametrize("text", COMMANDS)
 def test_commands_are_broken_and_can_still_be_read(text: str) -> None:
     assert obeyed(text)
-    assert not obeyed(broken(text))
-    assert re.sub(r"[\s+~^-]", "", broken(text)) == re.sub(r"[\s+~^-]", "", text)
+    assert not obeyed(neutralise(text))
+    assert re.sub(r"[\s+~^-]", "", neutralise(text)) == re.sub(r"[\s+~^-]", "", text)
 
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_is_no_command_stays(text: str) -> None:
     assert not obeyed(text)
-    assert broken(text) == text
+    assert neutralise(text) == text
 
 
 @given(st.lists(PIECES, max_size=12))
 def test_a_stream_that_is_written_in_pieces_obeys_no_more(pieces: list[str]) -> None:
-    breaker = Breaker()
+    breaker = Neutraliser()
     assert not obeyed("".join(breaker(piece) for piece in pieces))
 
 
 @given(st.text(st.sampled_from(":#[-+ \nvso"), max_size=40))
 def test_whole_text_and_single_characters_give_the_same(text: str) -> None:
-    one, many = Breaker(), Breaker()
-    assert one(text) == "".join(many(character) for character in text) == broken(text)
+    one, many = Neutraliser(), Neutraliser()
+    assert one(text) == "".join(many(character) for character in text) == neutralise(text)
 
 
 def test_a_command_far_out_in_a_line_is_found() -> None:
-    breaker = Breaker()
+    breaker = Neutraliser()
     assert breaker("x" * 500) + breaker(" ##vs") + breaker("o[a]") == "x" * 500 + " ##vso [a]"
-    blank = Breaker()
+    blank = Neutraliser()
     assert blank(" " * 500) + blank("\t" * 9) + blank("::error") == " " * 500 + "\t" * 9 + ": :error"
 
 
@@ -105,4 +105,4 @@ def test_json_is_unchanged_and_runs_no_command() -> None:
 def test_json_of_any_text_is_the_same_document(document: dict[str, Any]) -> None:
     text = dumps(document)
     assert json.loads(text) == document
-    assert broken(text) == text  # so that a stream leaves it as it is
+    assert neutralise(text) == text  # so that a stream leaves it as it is
