@@ -99,7 +99,7 @@ class Host:
     address: str
 
 
-def at(host: Host, facts: AcceleratorFacts) -> AcceleratorFacts:
+def on_host(host: Host, facts: AcceleratorFacts) -> AcceleratorFacts:
     """Return an accelerator of another host under this run's name for it: `node2/cuda:0`."""
     properties = {**facts.properties, _HOST: {**asdict(host), "command": list(host.command)}}
     return replace(facts, id=f"{host.name}/{facts.id}", properties=properties)

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from readiness import __version__, accelerators
 from readiness.accelerators import remote_devices
-from readiness.accelerators.remote_devices import Host, at
+from readiness.accelerators.remote_devices import Host, on_host
 from readiness.datamodel import AcceleratorFacts
 from readiness.distributed.rendezvous import interface_of, own_address
 from readiness.documents import files, schema
@@ -129,7 +129,7 @@ def discover_remote(options: HostOptions, limit_s: float = LIMIT_S) -> tuple[Acc
     _refuse_one_twice(hosts, [machine for _, machine in found])
     if options.shared is not None:
         _must_see(hosts, options.shared)
-    every = tuple(at(host, facts) for host, (own, _) in zip(hosts, found, strict=True) for facts in own)
+    every = tuple(on_host(host, facts) for host, (own, _) in zip(hosts, found, strict=True) for facts in own)
     _refuse_too_many(every)
     return every
 

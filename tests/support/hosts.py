@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from readiness.accelerators.base import Accelerator
-from readiness.accelerators.remote_devices import Host, at
+from readiness.accelerators.remote_devices import Host, on_host
 from tests.support import cpu
 from tests.support.paths import ROOT
 
@@ -21,4 +21,4 @@ def another(name: str = "other", *, address: str = "127.0.0.1", command: tuple[s
 def with_hosts(*hosts: Host) -> Accelerator:
     """This machine's CPU, and that of each of these hosts as its peer."""
     own = cpu()
-    return Accelerator(own.facts, own.stack, seed=own.seed, peers=[own.facts, *(at(host, own.facts) for host in hosts)])
+    return Accelerator(own.facts, own.stack, seed=own.seed, peers=[own.facts, *(on_host(host, own.facts) for host in hosts)])

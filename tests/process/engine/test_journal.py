@@ -292,7 +292,7 @@ def test_no_command_of_a_folder_is_run(folder: Path, tmp_path: Path) -> None:
     (folder / "run.json").write_text(json.dumps(document))
     journal = folder / "journal.jsonl"
     session, found, *_ = map(json.loads, journal.read_text().splitlines())
-    host = remote_devices.at(Host("n", tuple(touching(proof)), "127.0.0.1"), cpu().facts).properties["host"]
+    host = remote_devices.on_host(Host("n", tuple(touching(proof)), "127.0.0.1"), cpu().facts).properties["host"]
     found["accelerators"][0]["properties"]["host"] = host
     journal.write_text(json.dumps(session) + "\n" + json.dumps(found) + "\n")
     result = readiness("run", "--resume", str(folder), "-q", state=tmp_path)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from readiness import __version__
-from readiness.accelerators.remote_devices import Host, at, delta_decode, delta_encode, host_of
+from readiness.accelerators.remote_devices import Host, delta_decode, delta_encode, host_of, on_host
 from readiness.cli.run import _of_other_hosts
 from readiness.documents.assessment import facts_to_json
 from readiness.engine import discovery, remote_hosts
@@ -105,7 +105,7 @@ def test_a_host_joins_with_what_it_has(tmp_path: Path) -> None:
         (description(accelerators=[facts_to_json(replace(cpu().facts, id="<b>cpu:0"))]), 0, "not a list of accelerators"),
         (description(accelerators=[facts_to_json(replace(cpu().facts, stack="abacus"))]), 0, "not a list of accelerators"),
         (description(accelerators=[facts_to_json(cpu().facts)] * 2), 0, "the accelerator cpu:0 occurs twice"),
-        (description(accelerators=[facts_to_json(at(another("n3"), cpu().facts)) | {"id": "cpu:0"}]), 0, "names a host"),
+        (description(accelerators=[facts_to_json(on_host(another("n3"), cpu().facts)) | {"id": "cpu:0"}]), 0, "names a host"),
         (description(accelerators=[facts_to_json(replace(cpu().facts, index=1))]), 0, "not an accelerator that this version knows"),
         (description(accelerators=[facts_to_json(replace(cpu().facts, kind="cuda"))]), 0, "not an accelerator that this version knows"),
         (description(accelerators=[facts_to_json(cpu().facts) | {"memory_bytes": "much"}]), 0, "accelerator 0: memory_bytes: "),
@@ -237,17 +237,17 @@ def test_only_accelerators_of_a_stack_under_test_join() -> None:
     own = cpu().facts
     other = replace(own, id="cuda:0", kind="cuda", stack="cuda")
     broken = replace(other, id="cuda:1", properties={"unusable": "no driver"})
-    elsewhere = [at(another("a"), facts) for facts in (own, other, broken)]
+    elsewhere = [on_host(another("a"), facts) for facts in (own, other, broken)]
     assert [facts.id for facts in discovery.of_stacks([own], elsewhere)] == ["a/cpu:0"]
     assert [facts.id for facts in discovery.of_stacks([other], elsewhere)] == ["a/cuda:0"]
     with pytest.raises(UsageError, match="b has no accelerator of the stack cuda") as problem:
-        discovery.of_stacks([other], [*elsewhere, at(another("b"), own)])
+        discovery.of_stacks([other], [*elsewhere, on_host(another("b"), own)])
     assert "it has: cpu:0" in (problem.value.remedy or "")
 
 
 def test_a_worker_gets_the_hosts_of_its_peers() -> None:
     own = cpu().facts
-    there = at(another("node2"), own)
+    there = on_host(another("node2"), own)
     assert delta_decode(delta_encode(there, own), facts_to_json(own)) == there
 
 
