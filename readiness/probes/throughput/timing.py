@@ -131,7 +131,7 @@ def spread_of(values: Sequence[float], interrupted: float = 0.0, medians: Sequen
         return 0.0
     within = quartiles(values) if len(values) >= _FEW else max(values) - min(values)
     doubt = statistics.median(values) * min(1.0, interrupted if interrupted > 0 else 0.0)
-    return max(within + doubt, rounds_limit(medians))
+    return max(within, rounds_limit(medians)) + doubt
 
 
 def rounds_limit(medians: Sequence[float]) -> float:
