@@ -26,85 +26,94 @@ class Operation:
     name: str
     bytes: float
     call: Callable[[], object]
-    result: Tensor
+    result: Callable[[], Tensor]
     expected: Callable[[], Tensor]
 
     def wrong(self) -> int:
         """Return how many of the compared elements differ from the host's by more than a rounding."""
         wanted = self.expected()
-        found = self.result.flatten()[: wanted.numel()].cpu()
+        found = self.result().flatten()[: wanted.numel()].cpu()
         return int((~torch.isclose(found, wanted, rtol=1e-6, atol=1e-6)).sum())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Blocks:
-    """Blocks of memory: two that are read, one that is written, and the rows that are gathered, on host and device."""
+    """Blocks of memory: two that are read, one that is written, a number, and the rows that are gathered."""
 
     a: Tensor
     b: Tensor
     out: Tensor
-    index: Tensor
-    chosen: Tensor
+    total: Tensor
+    rows: Tensor
 
     @classmethod
     def drawn(cls, accelerator: Accelerator, size_bytes: int) -> Blocks:
         """Return blocks of about so many bytes of random float32 numbers."""
         count = max(size_bytes // 4 // _COLUMNS, 1) * _COLUMNS
         a, b = (inputs.drawn(accelerator, (count,), torch.float32, "memory", name) for name in ("a", "b"))
-        index = torch.randperm(count // _COLUMNS, generator=accelerator.generator("throughput", "gather"))
-        return cls(a, b, torch.zeros_like(a), index, index.to(a.device))
+        rows = torch.randperm(count // _COLUMNS, generator=accelerator.generator("throughput", "gather"))
+        return cls(a, b, torch.zeros_like(a), torch.empty((), device=a.device), rows.to(a.device))
 
-    def renewed(self) -> Blocks:
-        """Return the same in memory of their own."""
-        return Blocks(self.a.clone(), self.b.clone(), self.out.clone(), self.index, self.chosen)
+    def move(self) -> None:
+        """Move the blocks one by one: the first to new memory, the next where it lay or to new memory as well."""
+        self.a = self.a.clone()
+        self.b = self.b.clone()
+        self.out = self.out.clone()
 
 
 def operations(blocks: Blocks) -> Iterator[Operation]:
     """Yield the operations of STREAM, writing alone, reading alone, and a gather of random rows, on float32 blocks."""
-    a, b, out, index, chosen = blocks.a, blocks.b, blocks.out, blocks.index, blocks.chosen
-    count = a.numel()
-    some = min(count, _COMPARED)
-    first, second = a[:some].cpu(), b[:some].cpu()
-    width = float(4 * count)
-    yield Operation("copy", 2 * width, lambda: out.copy_(a), out, lambda: first)
-    yield Operation("scale", 2 * width, lambda: torch.mul(a, _FACTOR, out=out), out, lambda: first * _FACTOR)
-    yield Operation("add", 3 * width, lambda: torch.add(a, b, out=out), out, lambda: first + second)
+    count = blocks.a.numel()
+    some, width = min(count, _COMPARED), float(4 * count)
+    first, second, index = blocks.a[:some].cpu(), blocks.b[:some].cpu(), blocks.rows[: some // _COLUMNS].cpu()
+
+    def out() -> Tensor:
+        return blocks.out
+
+    yield Operation("copy", 2 * width, lambda: blocks.out.copy_(blocks.a), out, lambda: first)
     yield Operation(
-        "triad", 3 * width, lambda: torch.add(a, b, alpha=_FACTOR, out=out), out, lambda: first + _FACTOR * second
+        "scale", 2 * width, lambda: torch.mul(blocks.a, _FACTOR, out=blocks.out), out, lambda: first * _FACTOR
     )
-    yield Operation("write", width, lambda: out.fill_(_FACTOR), out, lambda: torch.full((some,), _FACTOR))
-    total = torch.empty((), device=a.device)
-    yield Operation("read", width, lambda: torch.amax(a, 0, out=total), total, lambda: a.cpu().amax().view(1))
-    table, rows = a.view(-1, _COLUMNS), count // _COLUMNS
-    gathered = out.view(-1, _COLUMNS)
+    yield Operation("add", 3 * width, lambda: torch.add(blocks.a, blocks.b, out=blocks.out), out, lambda: first + second)
     yield Operation(
-        "gather", 2 * width + 8.0 * rows, lambda: torch.index_select(table, 0, chosen, out=gathered), gathered,
-        lambda: _rows(a, index[: some // _COLUMNS]),
+        "triad", 3 * width, lambda: torch.add(blocks.a, blocks.b, alpha=_FACTOR, out=blocks.out), out,
+        lambda: first + _FACTOR * second,
+    )  # fmt: skip
+    yield Operation("write", width, lambda: blocks.out.fill_(_FACTOR), out, lambda: torch.full((some,), _FACTOR))
+    yield Operation(
+        "read", width, lambda: torch.amax(blocks.a, 0, out=blocks.total), lambda: blocks.total,
+        lambda: blocks.a.cpu().amax().view(1),
+    )  # fmt: skip
+    yield Operation(
+        "gather", 2 * width + 8.0 * blocks.rows.numel(),
+        lambda: torch.index_select(
+            blocks.a.view(-1, _COLUMNS), 0, blocks.rows, out=blocks.out.view(-1, _COLUMNS)
+        ), out, lambda: _rows(blocks.a, index),
     )  # fmt: skip
 
 
 def measure(accelerator: Accelerator, size_bytes: int, *, budget_s: float) -> Iterator[tuple[Operation, Timing]]:
     """Time each operation for its part of the budget. Raises what the device raises.
 
-    On devices of the host's memory in turns, each round in blocks of its own; on others one after the other, so that what
-    was measured is told before the next begins.
+    On devices of the host's memory in turns, in each round on other memory; on others one after the other, so that what was
+    measured is told before the next begins.
     """
     blocks = Blocks.drawn(accelerator, size_bytes)
-    chosen, budget_s, least = list(operations(blocks)), budget_s / 7, 3
+    chosen, budget_s = list(operations(blocks)), budget_s / 7
     if not timing.on_host(accelerator):
         for operation in chosen:
-            yield operation, timing.measured(accelerator, operation.call, budget_s=budget_s, least=least)
+            yield operation, timing.measured(accelerator, operation.call, budget_s=budget_s, least=3)
         return
     timed = timing.in_turns(
         accelerator, [operation.call for operation in chosen], budget_s=budget_s, least=timing.ROUNDS,
-        renewed=lambda: [operation.call for operation in operations(blocks.renewed())], size_bytes=3 * blocks.a.nbytes,
+        renew=blocks.move, block_bytes=blocks.a.nbytes,
     )  # fmt: skip
     for operation, one in zip(chosen, timed, strict=True):
         operation.call()  # the next ones have written over its result
         yield operation, one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BlockCopy:
     """A block of random bytes and where it is copied to."""
 
@@ -122,19 +131,19 @@ class BlockCopy:
         """Copy the block."""
         self.target.copy_(self.source)
 
-    def renewed(self) -> BlockCopy:
-        """Return the same in memory of its own."""
-        return BlockCopy(self.source.clone(), self.target.clone())
+    def move(self) -> None:
+        """Move the block and its copy, one after the other."""
+        self.source = self.source.clone()
+        self.target = self.target.clone()
 
     def wrong_bytes(self) -> int:
-        """Return how many bytes differ from the block's."""
+        """Return how many bytes of the copy differ from the block's."""
         return 0 if torch.equal(self.source, self.target) else int((self.source.cpu() != self.target.cpu()).sum())
 
     def timed(self, accelerator: Accelerator, *, budget_s: float) -> Timing:
         """Time the copy."""
         return timing.measured(
-            accelerator, self.copy, budget_s=budget_s, renewed=lambda: self.renewed().copy,
-            size_bytes=2 * self.source.nbytes,
+            accelerator, self.copy, budget_s=budget_s, renew=self.move, block_bytes=self.source.nbytes
         )  # fmt: skip
 
 

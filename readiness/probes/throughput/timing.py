@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -34,9 +33,8 @@ _LIMITS = {2: 17.97, 3: 6.09, 4: 4.50, 5: 3.93}
 UNSTEADY = 0.1
 #: A later round begins with a call that is not timed where that takes less than this share of it.
 _SHORT = 0.1
-#: Sets of blocks of earlier rounds that are kept, so that new ones cannot lie where those did; and the share of the free
-#: memory that they and the new ones may take.
-_MOST_KEPT, _KEPT_SHARE = 2, 0.1
+#: Blocks move to other memory between rounds where the further one takes no more than this share of what is free.
+_ROOM_SHARE = 0.1
 #: Events that count less of the same batch, or more, than the host's clock are not believed.
 _BELIEVED = (0.7, 1.05)
 #: A device that comes to rest loses more than this between two readings: degrees, watts, megahertz; bytes come free.
@@ -179,46 +177,42 @@ def repeat(
 
 def measured(
     accelerator: Accelerator, work: Callable[[], object], *, budget_s: float, least: int = 5, most: int = 100,
-    renewed: Callable[[], Callable[[], object]] | None = None, size_bytes: float = 0.0,
+    renew: Callable[[], None] | None = None, block_bytes: float = 0.0,
 ) -> Timing:  # fmt: skip
     """Time calls on a device as the field does, after a warm-up and in rounds. Raises what the device raises.
 
     By the device's own events, if the device is of its own silicon and they agree with the host's clock over the same batch;
-    else by the host's clock. On devices of the host's processors without the time in the run queue, and each round with what
-    `renewed` returns: the same call on memory of its own, of so many bytes.
+    else by the host's clock. On devices of the host's processors without the time in the run queue, and on other memory in
+    each round: `renew` moves what the call works on, and needs room for a block of so many bytes.
     """
-    again = None if renewed is None else lambda: [renewed()]
+    calls = [work]
     return in_turns(
-        accelerator, [work], budget_s=budget_s, least=least, most=most, renewed=again, size_bytes=size_bytes
+        accelerator, calls, budget_s=budget_s, least=least, most=most, renew=renew, block_bytes=block_bytes
     )[0]  # fmt: skip
 
 
 def in_turns(
     accelerator: Accelerator, calls: Sequence[Callable[[], object]], *, budget_s: float, least: int = 5, most: int = 100,
-    renewed: Callable[[], Sequence[Callable[[], object]]] | None = None, size_bytes: float = 0.0,
+    renew: Callable[[], None] | None = None, block_bytes: float = 0.0,
 ) -> list[Timing]:  # fmt: skip
     """Time several calls as `measured` does, each for its own budget, in turns: all of them in every round.
 
-    What changes in the meantime is then seen by each. Blocks of earlier rounds are kept as far as memory allows, else the
-    next ones would lie where they did.
+    What changes in the meantime is then seen by each.
     """
     rounds = max(1, min(ROUNDS, least))
     samplers = [_Sampler(accelerator) for _ in calls]
-    most_kept = _sets(accelerator, size_bytes) if renewed is not None and on_host(accelerator) else 0
-    kept: deque[Sequence[Callable[[], object]]] = deque(maxlen=most_kept)
+    moves = renew is not None and on_host(accelerator) and _has_room(accelerator, block_bytes)
     for number in range(rounds):
-        if number and most_kept and renewed is not None:
-            kept.append(calls)
-            calls = renewed()
+        if number and moves and renew is not None:
+            renew()
         for sampler, call in zip(samplers, calls, strict=True):
             sampler.take(call, budget_s=budget_s / rounds, least=-(-least // rounds), most=max(1, most // rounds))
     return [sampler.timing() for sampler in samplers]
 
 
-def _sets(accelerator: Accelerator, size_bytes: float) -> int:
-    """Return how many sets of blocks may be kept beside a new one; of none the next would lie where it did."""
+def _has_room(accelerator: Accelerator, block_bytes: float) -> bool:
     reading = accelerator.memory()
-    return 0 if reading is None else max(0, min(_MOST_KEPT, int(_KEPT_SHARE * reading[0] / max(size_bytes, 1)) - 1))
+    return reading is not None and block_bytes <= _ROOM_SHARE * reading[0]
 
 
 @dataclass(slots=True)

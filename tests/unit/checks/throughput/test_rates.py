@@ -23,6 +23,7 @@ from readiness.probes.throughput import (
     format_names,
     formats,
     inputs,
+    memory_operations,
     products,
     timing,
 )
@@ -292,6 +293,25 @@ def test_operations_on_memory_compute_what_they_are_timed_for(quiet: None, monke
     assert {item.labels["op"] for item in evidence.measurements if item.name == "gbps"} == {
         "copy", "scale", "add", "triad", "write", "read", "gather"
     }  # fmt: skip
+
+
+def test_blocks_that_move_compute_the_same_elsewhere() -> None:
+    blocks = memory_operations.Blocks.drawn(cpu(0), 2**14)
+    chosen, before = list(memory_operations.operations(blocks)), {blocks.a.data_ptr(), blocks.b.data_ptr(), blocks.out.data_ptr()}
+    blocks.move()
+    assert {blocks.a.data_ptr(), blocks.b.data_ptr(), blocks.out.data_ptr()} != before
+    for operation in chosen:
+        blocks.out.zero_()
+        blocks.total.zero_()
+        assert operation.wrong() > 0
+        operation.call()
+        assert operation.wrong() == 0, operation.name
+    copy = memory_operations.BlockCopy.drawn(cpu(0), 2**14)
+    copy.target.zero_()
+    copy.move()
+    assert copy.wrong_bytes() > 0
+    copy.copy()
+    assert copy.wrong_bytes() == 0
 
 
 def test_an_operation_that_is_not_done_is_wrong(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,48 +134,23 @@ def noted(clock: Clock, done: list[str], name: str, seconds: float = 0.01) -> Ca
     return call
 
 
-def test_calls_take_turns_and_each_round_has_memory_of_its_own(clock: Clock) -> None:
+def test_calls_take_turns_and_their_blocks_move_between_rounds(clock: Clock) -> None:
     done: list[str] = []
-    sets = iter("BCDEF")
-
-    def renewed() -> list[Callable[[], None]]:
-        letter = next(sets)
-        return [noted(clock, done, f"{letter}1"), noted(clock, done, f"{letter}2")]
-
-    first = [noted(clock, done, "A1"), noted(clock, done, "A2")]
-    found = in_turns(on_memory_of_the_host(clock), first, budget_s=0.0, renewed=renewed)
-    assert list(dict.fromkeys(done)) == [f"{letter}{number}" for letter in "ABCDE" for number in (1, 2)]
+    found = in_turns(
+        on_memory_of_the_host(clock), [noted(clock, done, "first", 0.5), noted(clock, done, "second", 0.5)], budget_s=0.0,
+        renew=lambda: done.append("moved"),
+    )  # fmt: skip
+    warm, again = ["first", "first", "first", "second", "second", "second"], ["moved", "first", "second"]
+    assert done == warm + again * (ROUNDS - 1)
     assert [one.rounds for one in found] == [(1,) * ROUNDS] * 2
 
 
-def test_blocks_of_earlier_rounds_are_kept_as_far_as_there_is_room(clock: Clock) -> None:
-    class Call:
-        """A call on a block; `most` is how many blocks there were at once."""
-
-        alive = most = 0
-
-        def __init__(self) -> None:
-            Call.alive += 1
-            Call.most = max(Call.most, Call.alive)
-
-        def __del__(self) -> None:
-            Call.alive -= 1
-
-        def __call__(self) -> None:
-            clock.sleep(0.01)
-
-    for room, most in ((100, 4), (20, 3), (10, 1)):  # sets of blocks, a tenth of which may be taken beside the first
-        Call.alive = Call.most = 0
-        measured(on_memory_of_the_host(clock, free=room * 1000), Call(), budget_s=0.0, renewed=Call, size_bytes=1000)
-        assert Call.most == most, room
-        assert Call.alive == 0
-
-
-def test_silicon_of_its_own_keeps_its_blocks(clock: Clock) -> None:
-    def renewed() -> Any:
-        raise AssertionError("nothing is to be allocated")
-
-    found = measured(device(clock), lambda: clock.sleep(1 / 128), budget_s=50 / 128, renewed=renewed)
+@pytest.mark.parametrize(("free", "type_", "moves"), [(10_000, "cpu", ROUNDS - 1), (9_999, "cpu", 0), (None, "cpu", 0), (10_000, "cuda", 0)])
+def test_blocks_move_on_the_host_where_there_is_room(clock: Clock, free: int | None, type_: str, moves: int) -> None:
+    there, moved = device(clock, type_=type_), list[int]()
+    there.memory = lambda: None if free is None else (free, 2**36)
+    found = measured(there, lambda: clock.sleep(1 / 128), budget_s=50 / 128, renew=lambda: moved.append(1), block_bytes=1000)
+    assert len(moved) == moves
     assert (sum(found.rounds), len(found.rounds)) == (50, ROUNDS)
 
 
