@@ -177,3 +177,15 @@ def test_wrong_shape_and_dtype_are_infinitely_wrong() -> None:
     assert wrong_bytes(torch.arange(4), torch.arange(4).int()) == math.inf
     assert wrong_bytes(torch.arange(4), torch.arange(5)) == math.inf
     assert wrong_bytes(torch.tensor([float("nan")]), torch.tensor([float("nan")])) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.complex64])
+def test_each_single_byte_counts_wherever_a_view_begins_and_ends(dtype: torch.dtype) -> None:
+    memory = torch.arange(16 * dtype.itemsize, dtype=torch.uint8)
+    for start, count in ((start, count) for start in range(3) for count in (1, 2, 3, 4, 8, 9)):
+        wanted = memory.clone().view(dtype)[start : start + count]
+        for place in range(memory.numel()):
+            changed = memory.clone()
+            changed[place] ^= 0x80  # what was zero stays equal to zero as a number
+            inside = start * dtype.itemsize <= place < (start + count) * dtype.itemsize
+            assert wrong_bytes(changed.view(dtype)[start : start + count], wanted) == inside
