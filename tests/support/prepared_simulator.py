@@ -13,6 +13,7 @@ from readiness.host.gc_pause import without_collection
 
 with without_collection():
     import torch
+    import torch._dynamo  # what compiles, and any optimizer, would take a second and a half to import
 
     from readiness.probes.operators import opinfo
     from readiness.simulator import install
