@@ -64,7 +64,8 @@ def trouble(evidence: Evidence) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("seed", "ranks"), [(1, 2), (2, 2), (3, 3), (4, 4)])
 def test_healthy_ranks_deliver_every_element(seed: int, ranks: int) -> None:
-    types = ["float32", "bfloat16", "float16", "int64", "int8", "uint8", "float64"]
+    # Of more than two ranks, one type of each kind: how a type is added up does not depend on how many take part.
+    types = ["float32", "bfloat16", "int64", *(["float16", "int8", "uint8", "float64"] if ranks == 2 else [])]
     evidence = checked(cpu(seed), ranks=ranks, dtypes=types, sizes=[0, 1, 1001, *([4097] if ranks == 2 else [])])
     where = {"ranks": str(ranks), "chips": "one"}
     assert value(evidence, "completed", **where) == 1
@@ -81,7 +82,7 @@ def test_healthy_ranks_deliver_every_element(seed: int, ranks: int) -> None:
         found = values(evidence, name, **where)
         assert found == [0] * len(found) != []
     assert {0 <= error <= 1 for error in values(evidence, "sum_error", **where)} == {True}
-    assert values(evidence, "nan_lost", **where, op="all_reduce_sum") == [0] * 4
+    assert values(evidence, "nan_lost", **where, op="all_reduce_sum") == [0] * sum("float" in name for name in types)
     assert value(evidence, "barriers_left_early", **where) == 0
     assert value(evidence, "unsupported", **where, op="barrier") == 0
     assert "software only" in evidence.rows[0]["scope"]

@@ -90,7 +90,8 @@ def about(evidence: Evidence, name: str) -> str:
     [(2, EVERYWHERE), (3, ("ddp", "tensor", "expert-qwen", "context-ring", "ddp+zero", "pipeline-dualpipe-v")), (4, PAIRS)],
 )
 def test_healthy_chips_train_equally_in_every_mode(number: int, chosen: tuple[str, ...]) -> None:
-    evidence = checked(chips(number, seed=number), modes=chosen, optimizers=["sgd", "adamw"], steps=3)
+    # After two steps the parameters show what momentum did; after three, which two ranks make, the losses do as well.
+    evidence = checked(chips(number, seed=number), modes=chosen, optimizers=["sgd", "adamw"], steps=3 if number == 2 else 2)
     where = {"ranks": str(number), "chips": "several", "world": "all", "dtype": "float32"}
     assert failed(evidence) == set()
     for mode in chosen:
