@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from readiness.probes.operators.edge_inputs import ARGUMENTS, EDGE, MANY, MIDDLE, ROWS, WIDTHS, Calls, InputFactory
+from readiness.probes.operators.edge_inputs import EDGE, MANY, MIDDLE, ROWS, WIDTHS, Calls, InputFactory
+from readiness.probes.operators.known_defects import ARGUMENTS
 
 #: Rows to which ROWS contributions are added, some sixty to each.
 _TARGETS = 1_021

@@ -15,7 +15,7 @@ EDGE, BELOW = 129, 15
 #: More than 32,768, 57,344 and 65,536.
 ROWS = 65_537
 #: What is special about calls that are made in several modules.
-ARGUMENTS, MIDDLE, MANY = "with arguments on sizes one over a tile", "on {} elements", f"on {ROWS} rows"
+MIDDLE, MANY = "on {} elements", f"on {ROWS} rows"
 WIDTHS = "on rows of {} values"
 #: Positional arguments, and keyword arguments as a dictionary at their end.
 Calls = Iterator[tuple[str, tuple[Any, ...]]]

@@ -28,6 +28,7 @@ FORGIVING = {
     "UPDATES": "write what is left of a parameter after steps that each round it: held to half the size of the parameter",
     "LOSES_TAILS": "make their tail of one plus what is nearly -1: each element is held to the size of its argument",
     "CANCELS_NEAR_ZERO": "have a gradient of terms as large as the inverse of the argument: each element is held to those",
+    "COUNTS_IN_BINS": "not tried where their range is made around a single value, which lies on an edge between two bins",
     "NO_QUOTIENTS": "have a gradient that is no limit of differences, by definition: not held against difference quotients",
     "NORMALISES": "of up to 16 values that are nearly equal, digits are lost in proportion to what they have in common",
     "ILL_CONDITIONED": "lose more digits than rounding explains, by PyTorch's own formulas: so many times more is forgiven",

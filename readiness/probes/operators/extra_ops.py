@@ -208,8 +208,16 @@ def _some_groups(factory: InputFactory) -> Calls:
     yield "", (factory.numbers(40, 32), factory.numbers(4, 32, 16), torch.tensor([8, 8, 24, 40], dtype=torch.int32))
 
 
+#: Builds before 2.10 have products of groups on accelerators alone.
+_HOST_GROUPS = hasattr(torch, "_grouped_mm") and any(
+    torch._C._dispatch_has_kernel_for_dispatch_key("aten::_grouped_mm", key) for key in ("CPU", "CompositeExplicitAutograd")
+)
+
+
 def _grouped(rows: torch.Tensor, weights: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     if rows.dtype is not torch.float64:
+        if rows.device.type == "cpu" and not _HOST_GROUPS:
+            raise NotClaimedError("this build of PyTorch has no kernel for it on the CPU")
         result: torch.Tensor = torch._grouped_mm(rows, weights, offs=ends)
         return result
     stops = [0, *ends.tolist()]

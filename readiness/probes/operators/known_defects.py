@@ -24,6 +24,7 @@ INTO_STRIDED_MEMORY = "with strided memory to write to"
 ONE_FEATURE, FEW = "on rows of one value", "on few elements"
 AT_VALUES, BESIDE_WHOLE = "at knees and extremes", "on whole numbers beside floats"
 CONTRIBUTIONS = "with 600 contributions to one row"
+ARGUMENTS = "with arguments on sizes one over a tile"
 ON_ALL_THREADS = "on all threads"
 AT_KNOWN_VALUES, DIFFERENCES = "at values that mpmath knows", "against a difference quotient"
 _PYTORCH = "https://github.com/pytorch/pytorch/issues/"
@@ -209,6 +210,11 @@ KNOWN = (
         frozenset({"nn.functional.ctc_loss"}),
         "the gradient is that of what the probabilities were made of, not of the probabilities that it takes",
         _PYTORCH + "52241", "2.6.0", where=(DIFFERENCES,), phase=Phase.BACKWARD, everywhere=True,
+    ),
+    KnownDefect(
+        frozenset({"lerp"}), "refuses a weight of no dimensions in another dtype",
+        "https://github.com/pytorch/pytorch/pull/141117", "2.6.0", where=(ARGUMENTS,), dtypes=_SIXTEEN,
+        outcome=Outcome.MISSING, mended="2.8.0",
     ),
     KnownDefect(
         frozenset({"index_fill", "masked_fill", "norm"}),

@@ -108,6 +108,9 @@ LOSES_TAILS = frozenset({"nn.functional.gelu"})
 #: Have a gradient that near zero is what is left of terms as large as the inverse of their argument.
 CANCELS_NEAR_ZERO = frozenset({"sinc"})
 
+#: Count values in bins whose range they may take from the values.
+COUNTS_IN_BINS = frozenset({"histc"})
+
 #: Have a gradient that is no limit of their differences, by definition: the gradient of a step, or of what is written twice
 #: to one place. Not held against difference quotients.
 NO_QUOTIENTS = frozenset({

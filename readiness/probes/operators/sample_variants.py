@@ -83,6 +83,8 @@ def _in_place_on_a_view(entry: Entry, sample: Sample) -> Sample | None:
     in_place = entry.info.inplace_variant
     if in_place is None or entry.name in _GIVES_FLOAT64 or entry.within(op_semantics.RANDOM):
         return None
+    if not sample.holds_fractions and getattr(entry.info, "promotes_int_to_float", False):
+        return None  # whole numbers hold no fractions: to be refused, which some builds do by ending the process
 
     def write(_: Callable[..., Any], given: Sample) -> Any:
         return _in_place(in_place, given)

@@ -75,6 +75,11 @@ class Sample:
         """True if it has tensors and all of them are on the CPU."""
         return bool(self.tensors()) and all(tensor.device.type == "cpu" for tensor in self.tensors())
 
+    @property
+    def holds_fractions(self) -> bool:
+        """True if one of its tensors is of floating-point or complex numbers."""
+        return any(tensor.is_floating_point() or tensor.is_complex() for tensor in self.tensors())
+
     def having(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Sample:
         """Return the same call with other arguments."""
         return replace(self, arguments=arguments, keywords=keywords, _tensors=[])
@@ -141,7 +146,7 @@ def draw(entry: Entry, dtype: torch.dtype, *, seed: int, gradients: bool) -> lis
             _without_dropout(entry, Sample((given.input, *given.args), dict(given.kwargs), given, hosted))
             for given in offered
         )
-        if _usable(sample)
+        if _usable(sample) and not (entry.base in op_semantics.COUNTS_IN_BINS and _is_on_an_edge(sample))
     ]
     if not usable:
         raise NoSampleError("the database has no dense sample without dropout for it in this dtype")
@@ -243,6 +248,13 @@ def _usable(sample: Sample) -> bool:
         return False
     # Where an attention drops at random, no two devices drop the same.
     return not sample.keywords.get("dropout_p") or not sample.keywords.get("training", True)
+
+
+def _is_on_an_edge(sample: Sample) -> bool:
+    """True if a range of bins is made around one value, which lies on the edge between two of them: it falls to either."""
+    values = sample.tensors()[0]
+    bounded = sample.keywords.get("min", 0) != sample.keywords.get("max", 0)
+    return not bounded and values.numel() > 0 and bool((values == values.reshape(-1)[0]).all())
 
 
 def _without_dropout(entry: Entry, sample: Sample) -> Sample:

@@ -96,3 +96,5 @@ def test_what_has_been_mended_is_excused_no_more(build: str, monkeypatch: pytest
     for name, phase in (("nn.functional.hardswish", Phase.BACKWARD), ("nn.functional.selu", Phase.FORWARD)):
         wrong = failure("at knees and extremes", phase)
         assert known_defects.excusing(cpu(1), by_name[name], torch.float32, wrong) is None
+    refused = FailedError(Outcome.MISSING, Phase.FORWARD, "expected dtype c10::Half", known_defects.ARGUMENTS)
+    assert known_defects.excusing(cpu(1), by_name["lerp"], torch.float16, refused) is None

@@ -33,6 +33,16 @@ def test_each_gives_something_on_the_cpu(name: str) -> None:
     assert any(isinstance(result, torch.Tensor) and result.numel() for result in results)
 
 
+def test_products_of_groups_that_a_build_has_on_accelerators_alone_are_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = samples.draw(ENTRIES["_grouped_mm"], torch.float32, seed=3, gradients=False)[0]
+    wide = drawn.converted(samples.widened, torch.device("cpu"), widen=True)
+    assert drawn.call(BEYOND["_grouped_mm"]).shape == (40, 16)
+    monkeypatch.setattr(extra_ops, "_HOST_GROUPS", False)
+    with pytest.raises(NotClaimedError, match="no kernel for it on the CPU"):
+        drawn.call(BEYOND["_grouped_mm"])
+    assert wide.call(BEYOND["_grouped_mm"]).shape == (40, 16)  # the reference needs none
+
+
 def test_what_a_device_does_not_claim_cannot_be_judged() -> None:
     told = failed(NotClaimedError("no such back-end"), Phase.FORWARD, "")
     assert (told.outcome, told.raised) == (Outcome.UNJUDGED, False)
