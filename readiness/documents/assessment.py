@@ -5,6 +5,7 @@ How findings and verdicts look in it stands in `readiness.documents.findings_jso
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -32,7 +33,7 @@ from readiness.documents.findings_json import (
     verdict_from_json,
     verdict_to_json,
 )
-from readiness.documents.strict_json import Json, indented, number_from_json, number_to_json, plain
+from readiness.documents.strict_json import Json, number_from_json, number_to_json, plain
 from readiness.errors import BadFileError
 from readiness.host.gc_pause import without_collection
 from readiness.judging import profile_demands
@@ -303,4 +304,4 @@ def dumps(document: Mapping[str, Any]) -> str:
 
     What a terminal, an editor or the log of a pipeline would act upon stands as its escape: the same value to a reader.
     """
-    return json_escapes.escaped(indented(document))
+    return json_escapes.escaped(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False))
