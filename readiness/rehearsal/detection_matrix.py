@@ -46,7 +46,7 @@ class Detection(StrEnum):
     NOT_TRIED = "not tried"        # no chosen check has met it, and others that claim its kind were left out
     DID_NOT_ACT = "did not act"    # on any call of the checks that claim its kind: neither a catch nor a miss
     UNTOLD = "cannot be told"      # what would show it could not be measured, as speeds on a busy host
-    NOT_ASKED = "not asked"        # checks claim its kind, and the profile requires nothing of them
+    NOT_REQUIRED = "not asked"        # checks claim its kind, and the profile requires nothing of them
     NOT_CLAIMED = "not claimed"    # and not caught: nobody said that it would be
 
 
@@ -74,8 +74,8 @@ class DefectResult:
     """Planted defect and its detections. Checks in `missed_by` claim its kind, ran and missed it; `not_run` did not run.
 
     `not_met` ran, claim its kind, and it never acted on their calls; `left_out` claim it, and nobody chose them; of
-    `not_asked` the profile requires nothing. `unable` could not tell, by check with the reason; of these `unmeasured` claim
-    it, ended, and have no figure for a requirement that it could fail. `acted` is how often it acted, by check, as far as
+    `not_required` the profile requires nothing. `unable` could not tell, by check with the reason; of these `unmeasured`
+    claim it, ended, and have no figure for a requirement that it could fail. `acted` is how often it acted, by check, as far as
     that is known. `expected` are the requirements that ought to fail by it, where its chip names any.
     """
 
@@ -87,7 +87,7 @@ class DefectResult:
     not_run: tuple[str, ...] = ()
     not_met: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    not_asked: tuple[str, ...] = ()
+    not_required: tuple[str, ...] = ()
     unmeasured: tuple[str, ...] = ()
     acted: Mapping[str, int] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class DefectResult:
         if self.catches:
             return Detection.CAUGHT
         if not self.claimed_by:
-            return Detection.NOT_ASKED if self.not_asked else Detection.NOT_CLAIMED
+            return Detection.NOT_REQUIRED if self.not_required else Detection.NOT_CLAIMED
         if self.not_run:
             return Detection.UNFINISHED
         if set(self.claimed_by) <= set(self.not_met):
@@ -282,7 +282,7 @@ def _defect_result(trial: Trial, evaluator: _Evaluator) -> DefectResult:
         not_run=tuple(sorted(not_run & claimed - catches.keys())),
         not_met=tuple(sorted(silent - met)),
         left_out=trial.left_out,
-        not_asked=trial.not_asked,
+        not_required=trial.not_required,
         unmeasured=tuple(sorted(unmeasured)),
         acted=dict(sorted(acted.items())),
         expected=trial.expected,

@@ -15,7 +15,7 @@ SCHEMA = "readiness.rehearsal/1"
 NOTICE = "rehearsals of reported trouble on simulated chips, not measurements of a product"
 #: Neither caught nor missed.
 _NEITHER = (
-    Detection.UNFINISHED, Detection.NOT_TRIED, Detection.DID_NOT_ACT, Detection.UNTOLD, Detection.NOT_ASKED,
+    Detection.UNFINISHED, Detection.NOT_TRIED, Detection.DID_NOT_ACT, Detection.UNTOLD, Detection.NOT_REQUIRED,
 )  # fmt: skip
 Json = dict[str, Any]
 
@@ -97,7 +97,7 @@ def _defect(line: DefectResult) -> Json:
         "not_run": list(line.not_run),
         "not_met": list(line.not_met),
         "left_out": list(line.left_out),
-        "not_asked": list(line.not_asked),
+        "not_required": list(line.not_required),
         "unmeasured": list(line.unmeasured),
         "acted": dict(line.acted),
         "expected": list(line.expected),

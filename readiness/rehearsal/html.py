@@ -10,7 +10,7 @@ from readiness.rendering import html
 
 _CLASSES = {
     Detection.CAUGHT: "good", Detection.MISSED: "bad", Detection.UNFINISHED: "open", Detection.NOT_TRIED: "open",
-    Detection.DID_NOT_ACT: "open", Detection.UNTOLD: "open", Detection.NOT_ASKED: "none", Detection.NOT_CLAIMED: "none",
+    Detection.DID_NOT_ACT: "open", Detection.UNTOLD: "open", Detection.NOT_REQUIRED: "none", Detection.NOT_CLAIMED: "none",
 }  # fmt: skip
 _CELLS = {"good": "✔", "bad": "✘", "unseen": "✘", "open": "?", "": ""}
 

@@ -19,7 +19,7 @@ _SIGNS = {
     Detection.NOT_TRIED: "➖",
     Detection.DID_NOT_ACT: "❔",
     Detection.UNTOLD: "❔",
-    Detection.NOT_ASKED: "➖",
+    Detection.NOT_REQUIRED: "➖",
     Detection.NOT_CLAIMED: "➖",
 }
 

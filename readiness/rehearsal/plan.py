@@ -66,7 +66,7 @@ class Task:
 class Trial:
     """Trial of one planted defect: its tasks in order, the checks that ought to detect it, the baselines by check.
 
-    `left_out` are checks of the profile that ought to see it too, and that nobody chose; `not_asked` those of which the
+    `left_out` are checks of the profile that ought to see it too, and that nobody chose; `not_required` those of which the
     profile requires nothing. `expected` are the requirements that it expects to fail.
     """
 
@@ -75,7 +75,7 @@ class Trial:
     claimed_by: tuple[str, ...]
     baselines: Mapping[str, tuple[Task, ...]]
     left_out: tuple[str, ...] = ()
-    not_asked: tuple[str, ...] = ()
+    not_required: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
 
 
@@ -191,7 +191,7 @@ class _Writer:
             claimed_by=tuple(sorted(chosen)),
             baselines={job.check.id: self.baselines(fault.chip, job.check) for job in tried},
             left_out=tuple(sorted(claiming - chosen)),
-            not_asked=tuple(sorted(self._claiming(kind) - claiming)),
+            not_required=tuple(sorted(self._claiming(kind) - claiming)),
             expected=tuple(sorted(expectations(fault, profile))),
         )
 

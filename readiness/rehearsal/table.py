@@ -16,7 +16,7 @@ _STYLES = {
     Detection.NOT_TRIED: "1;33",
     Detection.DID_NOT_ACT: "1;33",
     Detection.UNTOLD: "1;33",
-    Detection.NOT_ASKED: "2",
+    Detection.NOT_REQUIRED: "2",
     Detection.NOT_CLAIMED: "2",
 }
 _HEAD = ("", "defect", "severity", "caught by, seconds in")

@@ -64,7 +64,7 @@ def summary(rehearsal: Rehearsal) -> list[str]:
         (Detection.NOT_TRIED, "Not triggered by any chosen check"),
         (Detection.DID_NOT_ACT, "Never acted, and so neither caught nor missed"),
         (Detection.UNTOLD, "Cannot be told, because what would show it could not be measured"),
-        (Detection.NOT_ASKED, "Not asked by this profile"),
+        (Detection.NOT_REQUIRED, "Not asked by this profile"),
         (Detection.NOT_CLAIMED, "Claimed by no check"),
     ):
         if faults := [_named(line) for line in result.of(detection)]:
@@ -76,7 +76,7 @@ def summary(rehearsal: Rehearsal) -> list[str]:
 
 def _named(line: DefectResult) -> str:
     """Return the defect's name, with the checks that would see it if the profile required something of them."""
-    by = f" ({clean(', '.join(line.not_asked), 300)})" if line.detection is Detection.NOT_ASKED else ""
+    by = f" ({clean(', '.join(line.not_required), 300)})" if line.detection is Detection.NOT_REQUIRED else ""
     return clean(line.fault.name, 100) + by
 
 
@@ -147,12 +147,12 @@ def _remarks(line: DefectResult, catch: Catch) -> str:
 def undetected(line: DefectResult) -> str:
     """Return the checks without a detection: `missed by parity.training; unknown: multichip.links`."""
     left_out = line.left_out if line.detection is Detection.NOT_TRIED else ()
-    not_asked = line.not_asked if line.detection is Detection.NOT_ASKED else ()
+    not_required = line.not_required if line.detection is Detection.NOT_REQUIRED else ()
     parts = [
         f"{how} {clean(', '.join(checks), 1000)}"
         for how, checks in (
             ("missed by", line.missed_by), ("not met by", line.not_met), ("unknown:", tuple(line.unable)),
-            ("not run:", line.not_run), ("left out:", left_out), ("would be seen by", not_asked),
+            ("not run:", line.not_run), ("left out:", left_out), ("would be seen by", not_required),
             ("expected to fail:", _expected(line)),
         )
         if checks

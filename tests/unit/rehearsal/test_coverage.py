@@ -54,4 +54,4 @@ def test_what_language_models_alone_ask_for_is_not_asked_by_general(name: str) -
     for asking, asked in (("general", False), ("qwen3-dense", True)):
         request = Request(profile(asking), checks(), selection([name]), profile(asking).uses, seed=7, seeds=())
         (trial,) = plan_rehearsal(request, host()).trials
-        assert (bool(trial.claimed_by), bool(trial.not_asked)) == (asked, not asked)
+        assert (bool(trial.claimed_by), bool(trial.not_required)) == (asked, not asked)

@@ -217,9 +217,9 @@ def test_a_kind_that_no_check_of_the_profile_claims_and_another_does_is_not_aske
     checks = [made_check("a.other", "hang"), made_check("b.sees", "nan")]
     result = judged(made_request(checks, one, wanted=made_profile("a.other")), lambda task: evidence_of(task.job.check.id, 1.0))
     line = the(result)
-    assert (line.detection, line.not_asked, line.claimed_by, result.exit()) == (Detection.NOT_ASKED, ("b.sees",), (), Exit.READY)
+    assert (line.detection, line.not_required, line.claimed_by, result.exit()) == (Detection.NOT_REQUIRED, ("b.sees",), (), Exit.READY)
     asked = the(judged(made_request(checks, one), seeing))
-    assert (asked.detection, asked.not_asked) == (Detection.CAUGHT, ())
+    assert (asked.detection, asked.not_required) == (Detection.CAUGHT, ())
 
 
 def test_a_false_alarm_exits_1_with_the_seed(one: Selection) -> None:
@@ -281,7 +281,7 @@ def test_seconds_are_those_of_a_run_of_that_chip(one: Selection) -> None:
 def test_information_decides_nothing(one: Selection) -> None:
     check = made_check("a.sees", "nan")
     result = judged(made_request([check], one, wanted=made_profile("a.sees", level=Level.INFO)), seeing)
-    assert (the(result).detection, the(result).claimed_by, the(result).not_asked) == (Detection.NOT_ASKED, (), ("a.sees",))
+    assert (the(result).detection, the(result).claimed_by, the(result).not_required) == (Detection.NOT_REQUIRED, (), ("a.sees",))
 
 
 def test_a_group_meets_all_chips_and_its_yardstick_has_as_many(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_what_cannot_be_told_and_what_is_not_asked_stand_in_every_format(tmp_pat
     assert schema.first_problem("rehearsal", document) is None
     slow, hang = document["defects"]
     assert (slow["result"], slow["unmeasured"], slow["unable"][0]["check"], slow["missed_by"]) == ("cannot be told", ["a.speed"], "a.speed", [])
-    assert (hang["result"], hang["not_asked"], hang["claimed"]) == ("not asked", ["b.hang"], False)
+    assert (hang["result"], hang["not_required"], hang["claimed"]) == ("not asked", ["b.hang"], False)
     assert for_assessment(done)["defects"] == []
     assert describe(document)["missed"] == "none"
     sentences = ("what would show it could not be measured: slow.", "Not asked by this profile: hang (b.hang).", "a.speed measured nothing")
