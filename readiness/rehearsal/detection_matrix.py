@@ -75,8 +75,8 @@ class DefectResult:
 
     `not_met` ran, claim its kind, and it never acted on their calls; `left_out` claim it, and nobody chose them; of
     `not_required` the profile requires nothing. `unable` could not tell, by check with the reason; of these `unmeasured`
-    claim it, ended, and have no figure for a requirement that it could fail. `acted` is how often it acted, by check, as far as
-    that is known. `expected` are the requirements that ought to fail by it, where its chip names any.
+    claim it, ended, and have no figure for a requirement that it could fail. `acted` is how often it acted, by check, as
+    far as that is known. `expected` are the requirements that ought to fail by it, where its chip names any.
     """
 
     fault: SeededFault
