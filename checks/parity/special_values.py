@@ -23,7 +23,12 @@ _DTYPES = ("float32", "bfloat16", "float16", "int32", "int64")
         ),
         "violations": Measure(
             "features", better=Better.LOWER,
-            meaning="Features with a wrong answer, which the rows name; 0 is reported only where all were computed.",
+            meaning=(
+                "Features with a wrong answer, which the rows name; 0 is reported only where all were computed. Products of "
+                "matrices may flush subnormals by design, in bfloat16 those of processors among them: only a profile that "
+                "`readiness trace` makes of a model trained in float16 judges them (kind=subnormal matmul), since small "
+                "gradients live there."
+            ),
             why=(
                 "Each of these questions has one right answer: a wrong one defeats loss scaling, breaks indices or hides "
                 "NaN."

@@ -38,13 +38,31 @@ _MUSTS_OF_DTYPE = {
 _MUSTS_OF_SEVERAL = {"float16": ("collectives-right-float16",)}
 
 
+#: What training in this dtype asks for besides, of which `general` requires nothing.
+_ASKED_BY_DTYPE: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "float16": (
+        {
+            "id": "special-subnormal-matmul-float16", "title": "Products of gradients keep subnormal numbers in float16",
+            "use": ["training"], "check": "parity.special_values", "measure": "violations",
+            "where": {"dtype": "float16", "kind": "subnormal matmul"}, "at_most": 0, "level": "should", "weight": 1,
+            "why": "Models are trained for months in float16 with loss scaling on units that flush them: below 6e-5, where "
+                   "small gradients lie, they are lost without it.",
+            "source": "https://github.com/pytorch/pytorch/issues/182952; healthy CPUs: none",
+            "remedy": "Keep loss scaling on, and its scale high; switch flushing off where there is a switch.",
+            "action": "check-config",
+        },
+    ),
+}  # fmt: skip
+
+
 def raised(workload: Workload) -> list[dict[str, Any]]:
-    """Return the requirements of `general` that this workload's dtype makes a must, as entries of a profile."""
+    """Return what this workload's dtype makes a must of `general`, or asks for besides, as entries of a profile."""
     dtype = workload.dtype
     why = f"This model computes in {dtype}: nobody trains or serves it for a month where {dtype} fails."
     return [
         *({"id": id, "level": "must", "why": why} for id in _MUSTS_OF_DTYPE.get(dtype, ())),
         *({"id": id, "level_of_several": "must", "why": why} for id in _MUSTS_OF_SEVERAL.get(dtype, ())),
+        *_ASKED_BY_DTYPE.get(dtype, ()),
     ]
 
 

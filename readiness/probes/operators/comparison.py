@@ -284,6 +284,8 @@ class Comparison:
             return _size(self.sample.tensors()[0])
         if self.entry.within(op_semantics.UPDATES):
             return _size(self.sample.arguments[0][position]) / 2  # eight roundings of that are four of the parameter
+        if self.entry.within(op_semantics.CENTRES) and not self.dtype.is_floating_point and not self.dtype.is_complex:
+            return _size(self.sample.tensors()[0]) ** 2
         return 0.0 if next(self._floating(), None) is not None else 1.0
 
     def _floating(self) -> Iterator[torch.Tensor]:

@@ -26,6 +26,7 @@ FORGIVING = {
     "NO_VIEWS": "ask for dense inputs at multiples of 16, or take long: not tried on views",
     "SHRINKS": "subtract nearly the same from their argument: held to the size of the argument",
     "UPDATES": "write what is left of a parameter after steps that each round it: held to half the size of the parameter",
+    "CENTRES": "subtract the mean of whole numbers: held to the square of the largest of these",
     "LOSES_TAILS": "make their tail of one plus what is nearly -1: each element is held to the size of its argument",
     "CANCELS_NEAR_ZERO": "have a gradient of terms as large as the inverse of the argument: each element is held to those",
     "COUNTS_IN_BINS": "not tried where their range is made around a single value, which lies on an edge between two bins",

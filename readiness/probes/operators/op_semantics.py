@@ -95,6 +95,9 @@ SHRINKS = frozenset({
     "nn.functional.tanhshrink",
 })  # fmt: skip
 
+#: Subtract the mean of whole numbers, of which only its rounding may be left: held to the square of the largest.
+CENTRES = frozenset({"cov"})
+
 #: Write what is left of a parameter after two steps. Each rounds the parameter once or twice, and what it subtracts, which
 #: is a tenth to a third of the gradient, a few times: together less than four times, also where hardly anything is left.
 UPDATES = frozenset({

@@ -2,6 +2,7 @@
 
 Each feature computes a tensor on the device and is compared bit for bit (NaN being NaN) with what IEEE 754 arithmetic,
 or torch's documentation for integers, says. Kinds: `subnormal` (numbers below the smallest normal one are kept),
+`subnormal matmul` (also by products of matrices and their gradients),
 `propagation` (NaN and infinity arise and survive), `overflow` (too large is infinite, not the largest number),
 `precision` (products and sums keep the digits their dtype has), `rounding` (casts round to nearest, ties to even),
 `integer` (signs, wrapping, width).
@@ -75,6 +76,27 @@ def _multiply(a: Tensor, b: Tensor) -> Tensor:
     return a @ b
 
 
+def _gradient_of_left(incoming: Tensor, right: Tensor) -> Tensor:
+    """Return the gradient of a left factor: the incoming gradient times the right factor, which is symmetric here."""
+    left = torch.zeros_like(incoming).requires_grad_()
+    return _gradient(lambda: left @ right, left, incoming)
+
+
+def _gradient_of_right(incoming: Tensor, left: Tensor) -> Tensor:
+    """Return the gradient of a right factor: the left factor, which is symmetric here, times the incoming gradient."""
+    right = torch.zeros_like(incoming).requires_grad_()
+    return _gradient(lambda: left @ right, right, incoming)
+
+
+def _gradient(product: Callable[[], Tensor], factor: Tensor, incoming: Tensor) -> Tensor:
+    with torch.enable_grad():
+        result = product()
+    if not result.requires_grad:
+        raise NotImplementedError("the product has no gradient")
+    (gradient,) = torch.autograd.grad(result, factor, incoming)
+    return gradient
+
+
 def _subnormals(dtype: torch.dtype) -> Iterator[Feature]:
     one = _normal(dtype)
     below, normal, half = _steps(dtype, one // 2, -one // 4, 1), _steps(dtype, one, -one), _steps(dtype, one // 2, -one // 2)
@@ -92,6 +114,10 @@ def _subnormals(dtype: torch.dtype) -> Iterator[Feature]:
     yield Feature("subnormal matmul", "as a factor", _multiply, factors, answer)
     factors, answer = (_tiny_matrix(dtype, one), eye / 2), _tiny_matrix(dtype, one // 2)
     yield Feature("subnormal matmul", "as a product", _multiply, factors, answer)
+    # Gradients have kernels of their own, which may flush what those of the forward pass keep.
+    factors, answer = (_tiny_matrix(dtype, one // 2), eye * 4), _tiny_matrix(dtype, 2 * one)
+    yield Feature("subnormal matmul", "as a gradient of a left factor", _gradient_of_left, factors, answer)
+    yield Feature("subnormal matmul", "as a gradient of a right factor", _gradient_of_right, factors, answer)
 
 
 def _propagation(dtype: torch.dtype) -> Iterator[Feature]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from readiness.datamodel import Level, Profile
+from readiness.datamodel import Level, Profile, Use
 from readiness.profile import loader
 from readiness.tracing import profile_writer, workload_schema
 from tests.support import checks
@@ -45,6 +45,9 @@ def test_a_model_in_float16_makes_musts_of_what_general_wants_of_float16(tmp_pat
     assert several == {"collectives-right-float16"}
     assert own["collectives-right-float16"].level_of_several is Level.MUST
     assert own["collectives-right-float16"].level is Level.SHOULD
+    asked = own["special-subnormal-matmul-float16"]
+    assert (asked.level, asked.where, asked.uses) == (Level.SHOULD, {"dtype": "float16", "kind": "subnormal matmul"}, (Use.TRAINING,))
+    assert "special-subnormal-matmul-float16" not in {item.id for item in written(tmp_path, "bfloat16").requirements}
     for id in raised | several:
         assert own[id].limit == general[id].limit
         assert "computes in float16" in own[id].why

@@ -70,6 +70,7 @@ def test_a_healthy_chip() -> None:
         (defect("unwritten", "index_copy_", numel_over=2**20), "index_copy_"),
         (defect("wrong-result", "_softmax", severity=0.5, numel_over=2**20), "softmax"),
         (defect("wrong-result", "native_layer_norm", severity=0.5, numel_over=2**20), "layer_norm"),
+        (defect("wrong-result", "native_layer_norm", severity=0.5, rows_over=4099), "layer_norm.rows"),
         (defect("wrong-result", "mm", severity=0.5, numel_over=2**20), "linear"),
         (defect("wrong-gradient", "_log_softmax_backward_data", severity=0.5, numel_over=2**20), "cross_entropy"),
         (defect("zero-result", "index_select", numel_over=2**20), "index_select"),

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from readiness.accelerators import sim
+from readiness.accelerators.base import Accelerator
 from readiness.probes.parity.special_values import features
 from tests.support import run_check, value, values
 from tests.support.parity import Change, Defect, Tensor, refuse, spoil
+from tests.support.simulator import chip, defect, inside
 
 FLOATS = ("float32", "bfloat16", "float16")
 
@@ -103,4 +106,19 @@ def test_what_a_device_lacks_is_no_violation() -> None:
     assert 0 < value(evidence, "supported", kind="propagation") < 1
     assert values(evidence, "violations", kind="propagation") == []  # nor is the rest of it a proof of the whole
     assert value(evidence, "violations", kind="subnormal") == 0
-    assert sum("refused" in row for row in evidence.rows) == 10
+    assert sum("refused" in row for row in evidence.rows) == 12
+
+
+def test_products_of_gradients_that_flush_what_the_forward_pass_keeps_are_seen() -> None:
+    def run() -> list[Any]:
+        facts = sim.facts(planted)
+        evidence = run_check("parity.special_values", Accelerator(facts[0], sim.STACK, seed=7), dtypes=("float16",))
+        bad = [row["feature"] for row in evidence.rows if row["correct"] is not True]
+        return [value(evidence, "violations", kind="subnormal matmul"), value(evidence, "violations", kind="subnormal"), bad]
+
+    planted = chip()
+    assert inside(planted, run) == [0, 0, []]
+    planted = chip(defect("flush-denormals", ("mm", "addmm", "bmm"), dtype=("float16",), backward=True))
+    matmul, elementwise, bad = inside(planted, run)
+    assert (matmul, elementwise) == (2, 0)
+    assert bad == ["as a gradient of a left factor", "as a gradient of a right factor"]

@@ -247,6 +247,14 @@ def test_the_gradient_of_a_saturated_softmax_is_what_rounding_leaves_of_probabil
     assert differ(logits / 4, 1.1) is not None
 
 
+def test_what_is_left_of_equal_whole_numbers_is_the_rounding_of_their_mean() -> None:
+    given, weights = torch.tensor([[3, 3]], dtype=torch.uint8), torch.tensor([0.4462577700614929, 0.5760071277618408])
+    judge = operators_comparison.Comparison(ENTRIES["cov"], torch.uint8, Sample((given,), {"aweights": weights}, None))
+    nothing = torch.zeros((), dtype=torch.float64)
+    assert judge.values([torch.tensor(1.2e-13)], [nothing], None, lambda: [[nothing]]) is None
+    assert judge.values([torch.tensor(1e-2)], [nothing], None, lambda: [[nothing]]) is not None
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize(
     ("kind", "options"),
