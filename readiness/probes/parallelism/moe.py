@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from readiness.probes.parallelism.model_shape import CHOSEN, CHOSEN_GROUPS, GATE_SCALE, GROUPS, ModelShape
 from readiness.probes.parity.moe_routing import choose_experts, gate_scores, gate_weights
+from readiness.probes.parity.transformer import GatedFeedForward
 
 Tensor = torch.Tensor
 DEEPSEEK, QWEN = "deepseek", "qwen"
@@ -46,7 +47,7 @@ class Experts(nn.Module):
         super().__init__()
         self.router = Router(shape)
         self.stacked = StackedExperts(shape)
-        self.shared = GatedFeedForward(shape) if shape.routing == DEEPSEEK else None
+        self.shared = GatedFeedForward(shape.width, shape.hidden) if shape.routing == DEEPSEEK else None
         self.group, self.ranks = None, 1
 
     def distribute(self, rank: int, ranks: int, group: Any = None) -> None:
@@ -98,17 +99,3 @@ class StackedExperts(nn.Module):
             fed = functional.silu(portion @ self.gates[expert].mT) * (portion @ self.ups[expert].mT)
             worked.append(fed @ self.downs[expert].mT)
         return torch.cat(worked)
-
-
-class GatedFeedForward(nn.Module):
-    """Gated feed-forward (SwiGLU) that works on every token."""
-
-    def __init__(self, shape: ModelShape) -> None:
-        super().__init__()
-        self.gate = nn.Linear(shape.width, shape.hidden, bias=False)
-        self.up = nn.Linear(shape.width, shape.hidden, bias=False)
-        self.down = nn.Linear(shape.hidden, shape.width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., width) to the same shape."""
-        return self.down(functional.silu(self.gate(x)) * self.up(x))  # type: ignore[no-any-return]

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from readiness.probes.parity.moe_routing import choose_experts, gate_scores, gate_weights, group_scores, of_groups
-from readiness.probes.parity.transformer import Norm, Pair, angles, rotate
+from readiness.probes.parity.transformer import GatedFeedForward, Norm, Pair, angles, rotate
 
 Tensor = torch.Tensor
 _WIDTH, _HEADS, _KEY_HEADS, _HEAD, _HIDDEN = 128, 8, 2, 32, 208
@@ -103,19 +103,6 @@ def _interleaved(x: Tensor, turn: Pair) -> Tensor:
     return rotate(x.view(*x.shape[:-1], -1, 2).transpose(-1, -2).flatten(-2), turn)
 
 
-class Gated(nn.Module):
-    """Gated feed-forward (SwiGLU)."""
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.gate, self.up = nn.Linear(_WIDTH, hidden, bias=False), nn.Linear(_WIDTH, hidden, bias=False)
-        self.down = nn.Linear(hidden, _WIDTH, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., width) to the same shape."""
-        return self.down(functional.silu(self.gate(x)) * self.up(x))  # type: ignore[no-any-return]
-
-
 class Experts(nn.Module):
     """Experts of which a few work on each token. DeepSeek-V3 has `sigmoid` gates, Qwen3 softmax."""
 
@@ -123,8 +110,8 @@ class Experts(nn.Module):
         super().__init__()
         self.router = nn.Linear(_WIDTH, _EXPERTS, bias=False)
         self.bias = nn.Parameter(torch.zeros(_EXPERTS)) if sigmoid else None
-        self.experts = nn.ModuleList(Gated(_EXPERT_HIDDEN) for _ in range(_EXPERTS))
-        self.shared = Gated(_EXPERT_HIDDEN) if sigmoid else None
+        self.experts = nn.ModuleList(GatedFeedForward(_WIDTH, _EXPERT_HIDDEN) for _ in range(_EXPERTS))
+        self.shared = GatedFeedForward(_WIDTH, _EXPERT_HIDDEN) if sigmoid else None
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """Map (B, T, width) to the same shape; record the experts in `routing`."""
@@ -162,7 +149,7 @@ class Layer(nn.Module):
 
 
 ARCHITECTURES: Mapping[str, Callable[[], Layer]] = {
-    "qwen3-dense": lambda: Layer(GroupedAttention(), Gated(_HIDDEN)),
+    "qwen3-dense": lambda: Layer(GroupedAttention(), GatedFeedForward(_WIDTH, _HIDDEN)),
     "qwen3-moe": lambda: Layer(GroupedAttention(), Experts(sigmoid=False)),
     "deepseek-v3": lambda: Layer(LatentAttention(), Experts(sigmoid=True)),
 }

@@ -75,6 +75,19 @@ class Attention(nn.Module):
         return self.output(out.transpose(1, 2).flatten(2)), (key, value)
 
 
+class GatedFeedForward(nn.Module):
+    """Gated feed-forward (SwiGLU) that works on every token."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate, self.up = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to the same shape."""
+        return self.down(functional.silu(self.gate(x)) * self.up(x))  # type: ignore[no-any-return]
+
+
 class Block(nn.Module):
     """Attention and gated feed-forward, each behind a norm and beside a residual."""
 
