@@ -48,7 +48,7 @@ class _Sheets:
         self.head: Format = book.add_format({"bold": True, "bg_color": "#f4f6f8", **usual})
         self.plain: Format = book.add_format(usual)
         self.number: Format = book.add_format({"valign": "top", "border": 1, "num_format": "General"})
-        self.loud: Format = book.add_format({"text_wrap": True, "valign": "top", "bold": True, "bg_color": "#fdeec6"})
+        self.warning: Format = book.add_format({"text_wrap": True, "valign": "top", "bold": True, "bg_color": "#fdeec6"})
         self.styles: dict[str, Format] = {
             name: book.add_format({
                 "font_color": text, "bg_color": back, "text_wrap": True, "valign": "top", "border": 1,
@@ -75,8 +75,8 @@ class _Sheets:
         widths = [12, 7, 24, 16, 9, 9, 10, 9, 10, 80]
         sheet = self._sheet("Answer", heads, widths, first=len(lines) + (1 if lines else 0))
         for row, text in enumerate(lines):
-            sheet.merge_range(row, 0, row, len(heads) - 1, "", self.loud)
-            sheet.write_string(row, 0, cell_text(f"WARNING: {text}"), self.loud)
+            sheet.merge_range(row, 0, row, len(heads) - 1, "", self.warning)
+            sheet.write_string(row, 0, cell_text(f"WARNING: {text}"), self.warning)
             sheet.set_row(row, LINE * (1 + len(text) // 170))
         row = len(lines) + (1 if lines else 0)
         for use in comparison.answers:

@@ -165,7 +165,7 @@ def run(
     Nodes that join while others work are asked too, and for `wait_s` after the last one has ended. Hosts whose result is in
     the folder are left alone; a run that was cut off goes on with its journal. `on_event` gets a host and a line about it.
     """
-    def tell(host: str, text: str) -> None:
+    def notify(host: str, text: str) -> None:
         if on_event is not None:
             on_event(host, text)
 
@@ -185,13 +185,13 @@ def run(
                 requested.add(node.id)
                 task = engine.start(node, arguments, folder.journal(host), limit_s)
                 running[host] = _Running(node, task, now, now + limit_s + GRACE_S)
-                tell(host, "started")
+                notify(host, "started")
         for host, one in list(running.items()):
-            result = _looked_at(host, one, folder, now, tell)
+            result = _looked_at(host, one, folder, now, notify)
             if result is not None:
                 del running[host]
                 results[host] = result
-                tell(host, result.state if not result.reason else f"{result.state}: {result.reason}")
+                notify(host, result.state if not result.reason else f"{result.state}: {result.reason}")
         if running:
             idle_since = now
         elif now - idle_since >= wait_s:

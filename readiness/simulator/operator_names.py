@@ -39,7 +39,7 @@ MADE_OF: Mapping[str, str] = {
 
 
 @cache
-def known() -> Mapping[str, tuple[str, ...]]:
+def known_names() -> Mapping[str, tuple[str, ...]]:
     """Return the full names of all calls that reach the device, with the names of their arguments."""
     found = dict(_OWN)
     for line in _FILE.read_text(encoding="utf-8").splitlines():
@@ -56,10 +56,10 @@ def taken_apart() -> frozenset[str]:
     return frozenset(line[1:] for line in lines if line.startswith("-"))
 
 
-def matching(glob: str) -> Iterator[str]:
+def matching_names(glob: str) -> Iterator[str]:
     """Return the known names that match a glob."""
     if not any(character in glob for character in "*?["):
-        if glob in known():
+        if glob in known_names():
             yield glob
         return
-    yield from (name for name in known() if fnmatchcase(name, glob))
+    yield from (name for name in known_names() if fnmatchcase(name, glob))

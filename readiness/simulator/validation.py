@@ -120,12 +120,12 @@ def _validate_operators(entry: Mapping[str, Any], place: Place, path: Path_) -> 
         if glob == "*" or not any(fnmatchcase(space, full.partition("::")[0]) for space in operator_names.SPACES):
             _validate_namespace(full, place, where)
             return  # all of them, or those of a library that has operators of its own
-        names = list(operator_names.matching(full))
+        names = list(operator_names.matching_names(full))
         if not names:
             raise place.error_at(where, *_no_operator(full))
         found.update(names)
     when = entry.get("when", {})
-    arguments = {argument for name in found for argument in operator_names.known()[name]}
+    arguments = {argument for name in found for argument in operator_names.known_names()[name]}
     for key in ("of", "argument"):
         for name in as_list(when[key]) if key == "of" and key in when else when.get(key, {}):
             if name not in arguments:
@@ -148,11 +148,12 @@ def _no_operator(glob: str) -> tuple[str, str]:
     apart = [name for name in operator_names.taken_apart() if fnmatchcase(name, glob)]
     if apart:
         base = short.partition(".")[0].rstrip("*_")
-        related = sorted((name for name in operator_names.known() if name.startswith("aten::") and base in name), key=len)
+        names = operator_names.known_names()
+        related = sorted((name for name in names if name.startswith("aten::") and base in name), key=len)
         parts = operator_names.MADE_OF.get(short) or operator_names.MADE_OF.get(base) or " or ".join(related[:3])
         remedy = f"name what it is made of: {parts}" if parts else "name the operators that it is made of"
         return f"PyTorch takes {glob} apart before it reaches a device, so that no defect of it could act", remedy
-    near = get_close_matches(glob, list(operator_names.known()), n=3)
+    near = get_close_matches(glob, list(operator_names.known_names()), n=3)
     remedy = f"did you mean {' or '.join(near)}?" if near else "see torch.ops.aten for names, docs/simulator.md for others"
     return f"nothing called {glob} reaches the device, so that the defect could never act", remedy
 

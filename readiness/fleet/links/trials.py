@@ -59,14 +59,14 @@ def run(
     """Make all rounds of the campaign in the database that are missing; return who is to blame."""
     campaign = trial_store.campaign(connection)
     assert campaign is not None
-    tell = on_event or (lambda _: None)
+    notify = on_event or (lambda _: None)
     while True:
         kept = trial_store.trials(connection)
         waiting = [one for one in kept if one.evidence is None]
-        if not waiting and not _plan_next(connection, campaign.plan, kept, tell):
+        if not waiting and not _plan_next(connection, campaign.plan, kept, notify):
             break
         waiting = waiting or [one for one in trial_store.trials(connection) if one.evidence is None]
-        _make(connection, waiting, campaign.arguments, start, reach, limit_s, at_once, tell, clock, sleep)
+        _make(connection, waiting, campaign.arguments, start, reach, limit_s, at_once, notify, clock, sleep)
     trial_store.finish(connection)
     results, _ = trial_store.outcomes(trial_store.trials(connection))
     return attribution.conclude(campaign.plan, results)
@@ -74,7 +74,7 @@ def run(
 
 def _plan_next(
     connection: sqlite3.Connection, plan: attribution.Plan, kept: Sequence[trial_store.StoredTrial],
-    tell: Callable[[str], None]
+    notify: Callable[[str], None]
 ) -> bool:
     results, _ = trial_store.outcomes(kept)
     number = max((one.round for one in kept), default=0) + 1
@@ -84,14 +84,14 @@ def _plan_next(
         return False
     trial_store.plan_round(connection, number, planned)
     purposes = ", ".join(sorted({trial.purpose.value for trial in planned}))
-    tell(f"round {number}: {len(planned)} trials ({purposes})")
+    notify(f"round {number}: {len(planned)} trials ({purposes})")
     return True
 
 
 def _make(
     connection: sqlite3.Connection, waiting: Sequence[trial_store.StoredTrial], options: Sequence[str], start: Start,
     reach: str,
-    limit_s: float, at_once: int, tell: Callable[[str], None], clock: Callable[[], float], sleep: Callable[[float], None],
+    limit_s: float, at_once: int, notify: Callable[[str], None], clock: Callable[[], float], sleep: Callable[[float], None],
 ) -> None:  # fmt: skip
     rest = list(waiting)
     running: list[tuple[int, _Running]] = []
@@ -108,7 +108,7 @@ def _make(
                 if evidence is not None:
                     running.remove(entry)
                     trial_store.keep(connection, number, evidence, current.started, clock() - current.began)
-                    tell(f"{' with '.join(evidence.hosts)}: {_in_short(evidence)}")
+                    notify(f"{' with '.join(evidence.hosts)}: {_in_short(evidence)}")
             if running:
                 sleep(_PERIOD_S)
     finally:

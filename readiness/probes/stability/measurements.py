@@ -12,7 +12,7 @@ from readiness.probes.stability.load import Load
 from readiness.probes.stability.load_steadiness import of_samples
 from readiness.probes.stability.memory_usage import Growth
 from readiness.probes.stability.per_op_stats import OpStats
-from readiness.probes.stability.thermal_load import Drop, Moment, Span, ThermalLoad
+from readiness.probes.stability.thermal_load import Drop, SensorSample, Span, ThermalLoad
 
 
 def of_load(load: Load) -> Iterator[Yield]:
@@ -51,7 +51,7 @@ def _of_products(load: Load) -> Iterator[Yield]:
                "device_ms": [round(1e3 * span.device_s, 4) for span in gemms.spans],
                "host_ms": [round(1e3 * span.host_s, 4) for span in gemms.spans if gemms.host_product],
                "waited_s": [_finite(span.waited_s) for span in gemms.spans],
-               "disturbed": sum(not span.undisturbed for span in gemms.spans)})  # fmt: skip
+               "disturbed": sum(not span.is_quiet for span in gemms.spans)})  # fmt: skip
     yield Row(_series(gemms.moments if len(gemms.moments) > 2 else gemms.spans))
     if load.cut_short:
         return
@@ -62,7 +62,7 @@ def _of_products(load: Load) -> Iterator[Yield]:
 
 def _staying_power(gemms: ThermalLoad, load: Load) -> Iterator[Yield]:
     """Yield how steady the pace was, how warm and how hungry the device; nothing of it that the host disturbed."""
-    found = of_samples(gemms.undisturbed_paces(), load.elapsed_s)
+    found = of_samples(gemms.quiet_paces(), load.elapsed_s)
     product = f"products of {gemms.size} x {gemms.size}"
     if found is not None:
         for quantile, seconds in (("p50", found.median_s), ("p99", found.p99_s)):
@@ -88,7 +88,7 @@ def _staying_power(gemms: ThermalLoad, load: Load) -> Iterator[Yield]:
             yield Measurement("energy_per_round_j", joules, samples=len(readings))
 
 
-def _series(spans: Sequence[Span | Moment]) -> dict[str, Any]:
+def _series(spans: Sequence[Span | SensorSample]) -> dict[str, Any]:
     """Return a row of shape `series/1`: speed of the load and sensor readings over time."""
     host = [1e3 * span.host_s for span in spans]
     columns: dict[str, list[float | None]] = {

@@ -41,13 +41,13 @@ class Span:
     paces: list[PaceSample] = field(default_factory=list)
 
     @property
-    def undisturbed(self) -> bool:
+    def is_quiet(self) -> bool:
         """Whether the host's own interruptions are known, and so few that the best sample says what the device can do."""
         return self.waited_s <= _MOST_WAITED * (self.ended_s - self.began_s)
 
 
 @dataclass(slots=True)
-class Moment:
+class SensorSample:
     """Reading of the sensors, with the best seconds of a product since the one before. `throttled` None: unknown."""
 
     ended_s: float
@@ -93,10 +93,10 @@ class ThermalLoad:
     host_product: Product | None
     span_s: float
     spans: list[Span] = field(default_factory=lambda: [Span(0.0)])
-    moments: list[Moment] = field(default_factory=list)
+    moments: list[SensorSample] = field(default_factory=list)
     _waited_before_s: float = 0.0
     _next_moment_s: float = 0.0
-    _since: Moment = field(default_factory=lambda: Moment(0.0))
+    _since: SensorSample = field(default_factory=lambda: SensorSample(0.0))
 
     @property
     def size(self) -> int:
@@ -136,13 +136,13 @@ class ThermalLoad:
         moment.ended_s, moment.sensors = elapsed_s, self.accelerator.sensors()
         moment.throttled = self.accelerator.throttle_reasons()
         self.moments.append(moment)
-        self._since = Moment(elapsed_s)
+        self._since = SensorSample(elapsed_s)
         pause_s = (time.perf_counter() - began) / _READING_SHARE
         self._next_moment_s = elapsed_s + max(self.span_s * 8 / _MOMENTS, pause_s)
 
-    def undisturbed_paces(self) -> list[PaceSample]:
+    def quiet_paces(self) -> list[PaceSample]:
         """Return the samples of all spans in which the host left this process alone."""
-        return [pace for span in self.spans if span.undisturbed for pace in span.paces]
+        return [pace for span in self.spans if span.is_quiet for pace in span.paces]
 
     def _span(self, elapsed_s: float) -> Span:
         span = self.spans[-1]
@@ -168,7 +168,7 @@ class ThermalLoad:
         return min(self._drops(), key=lambda drop: drop.kept, default=None)
 
     def _drops(self) -> Iterator[Drop]:
-        measured = [span for span in self.spans if span.samples >= _LEAST_SAMPLES and span.undisturbed]
+        measured = [span for span in self.spans if span.samples >= _LEAST_SAMPLES and span.is_quiet]
         for index, span in enumerate(measured[1:], 1):
             before = min(other.device_s for other in measured[:index])
             kept = before / span.device_s

@@ -319,10 +319,10 @@ def test_a_span_counts_what_was_waited_in_it(monkeypatch: pytest.MonkeyPatch) ->
     work.spans = [Span(0.0)]
     for elapsed_s in (0.0, 2.0, 4.0):
         work.step(elapsed_s, 1.0)
-    assert (work.spans[0].waited_s, work.spans[0].ended_s, work.spans[0].undisturbed) == (1.0, 4.0, False)
+    assert (work.spans[0].waited_s, work.spans[0].ended_s, work.spans[0].is_quiet) == (1.0, 4.0, False)
     monkeypatch.setattr(thermal_module, "is_reported", lambda: False)
     work.step(4.5, 1.0)
-    assert not work.spans[0].undisturbed
+    assert not work.spans[0].is_quiet
 
 
 def test_what_grows_with_every_call_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

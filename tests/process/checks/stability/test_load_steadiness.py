@@ -11,7 +11,7 @@ import pytest
 from readiness.datamodel import Measurement, Row
 from readiness.probes.stability import measurements
 from readiness.probes.stability.load_steadiness import PaceSample, of_samples
-from readiness.probes.stability.thermal_load import Moment, Span, ThermalLoad
+from readiness.probes.stability.thermal_load import SensorSample, Span, ThermalLoad
 from readiness.rendering import row_shapes
 from tests.process.checks.stability.test_load import thermal_load
 
@@ -81,7 +81,7 @@ def test_sensors_and_reasons_are_kept_with_their_moment() -> None:
     gemms = thermal_load(1.0)
     gemms.spans = []
     gemms.moments = [
-        Moment(float(second), 1e-3, sensors={"temperature_c": 50.0 + second, "power_w": 200.0}, throttled=["hw_thermal_slowdown"] if second > 1 else [])
+        SensorSample(float(second), 1e-3, sensors={"temperature_c": 50.0 + second, "power_w": 200.0}, throttled=["hw_thermal_slowdown"] if second > 1 else [])
         for second in range(4)
     ]
     found = {item.name: item for item in yielded(gemms)}
@@ -91,7 +91,7 @@ def test_sensors_and_reasons_are_kept_with_their_moment() -> None:
     row = Row(measurements._series(gemms.moments)).cells
     assert row_shapes.problem(row) is None
     assert row["columns"]["throttled"] == [0, 0, 1, 1]
-    gemms.moments = [Moment(0.0, throttled=None)]
+    gemms.moments = [SensorSample(0.0, throttled=None)]
     assert yielded(gemms) == []
 
 
