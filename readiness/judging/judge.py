@@ -4,6 +4,7 @@ The laws it keeps (tests/unit/judging/test_judge.py proves them):
 
 - every requirement yields exactly one finding for each use it speaks of;
 - what was not measured is unknown and stays in the denominator: no evidence never passes;
+- a value that misses its bound by no more than its spread is unknown: another run might satisfy it;
 - musts alone decide: any failed, `not ready`; else any unknown, `undetermined`; else `ready`. `ready` stands above the
   other two, which both say "do not use it": taking evidence away never leads up to `ready`;
 - score: weight proven / weight of all that applies; ceiling: the same with the unknown counted as proven.
@@ -57,17 +58,19 @@ def judge(
     waivers: Sequence[Waiver] = (),
     today: str = "",
     chips: int = 1,
+    by_spread: bool = True,
 ) -> AcceleratorAssessment:
     """Judge one accelerator; `chips` of its stack are under test.
 
-    `today` (ISO 8601) decides which waivers still hold; it is data, not the clock's word.
+    `today` (ISO 8601) decides which waivers still hold; it is data, not the clock's word. Without `by_spread` a value that
+    misses its bound has failed, however far another run may differ: so judged early versions.
     """
     kept = tuple(sorted(evidence, key=lambda item: item.check))
     by_check = {item.check: item for item in kept}
     requested = _requested_uses(profile, uses)
     ordered = sorted(profile.requirements, key=lambda requirement: requirement.id)
     found = {  # the same for each use
-        requirement.id: _find(requirement, requested[0], facts, by_check.get(requirement.check), chips)
+        requirement.id: _find(requirement, requested[0], facts, by_check.get(requirement.check), chips, by_spread)
         for requirement in ordered
         if any(use in requirement.uses for use in requested)
     }
@@ -105,6 +108,23 @@ def satisfies(value: Number, limit: Limit) -> bool:
         case Operator.BETWEEN:
             assert limit.high is not None
             return limit.bound <= value <= limit.high
+
+
+def within_spread(measurement: Measurement, limit: Limit) -> bool:
+    """Return whether a value misses a limit by no more than another run may differ: it is not known to fail."""
+    value, spread = as_float(measurement.value), measurement.spread or 0.0
+    if isinstance(limit.bound, bool) or not math.isfinite(value) or not spread > 0:
+        return False
+    match limit.operator:
+        case Operator.AT_LEAST:
+            return limit.bound - spread <= value < limit.bound
+        case Operator.AT_MOST:
+            return limit.bound < value <= limit.bound + spread
+        case Operator.EQUALS:
+            return False
+        case Operator.BETWEEN:
+            assert limit.high is not None
+            return limit.bound - spread <= value < limit.bound or limit.high < value <= limit.high + spread
 
 
 def credit(value: Number, limit: Limit) -> float:
@@ -148,7 +168,7 @@ def level(requirement: Requirement, chips: int = 1) -> Level:
 
 
 def _find(
-    requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence: Evidence | None, chips: int
+    requirement: Requirement, use: Use, facts: AcceleratorFacts, evidence: Evidence | None, chips: int, by_spread: bool
 ) -> Finding:
     def finding(
         outcome: Outcome, reason: str | None, worst: Measurement | None = None, earned: float = 0.0
@@ -181,11 +201,15 @@ def _find(
         return finding(Outcome.UNKNOWN, f"{requirement.check} was not run")
     meant = [item for item in evidence.measurements if matches(item, requirement)]
     comparable = [item for item in meant if is_comparable(item.value, requirement.limit)]
-    worst = _worst(comparable, requirement.limit)
-    if worst is not None and not satisfies(worst.value, requirement.limit):
-        earned = credit(worst.value, requirement.limit) if evidence.status is Status.MEASURED else 0.0
-        failed = [item for item in comparable if not satisfies(item.value, requirement.limit)]
-        return finding(Outcome.FAIL, failure_reason(worst, failed), worst, earned)
+    failed = [item for item in comparable if not satisfies(item.value, requirement.limit)]
+    clear = [item for item in failed if not (by_spread and within_spread(item, requirement.limit))]
+    worst = _worst(clear or comparable, requirement.limit)
+    if clear and worst is not None:
+        # Points for a part are earned by what is known: a further failure never makes them more.
+        known = evidence.status is Status.MEASURED and len(clear) == len(failed)
+        return finding(
+            Outcome.FAIL, failure_reason(worst, clear), worst, credit(worst.value, requirement.limit) if known else 0.0
+        )
     match evidence.status:
         case Status.CRASHED | Status.TIMEOUT:
             return finding(Outcome.FAIL, f"{requirement.check} did not finish: {evidence.reason}")
@@ -197,6 +221,8 @@ def _find(
                 return finding(Outcome.UNKNOWN, f"{requirement.check} yielded {kinds[0]}, but the bound is {kinds[1]}")
             if worst is None:
                 return finding(Outcome.UNKNOWN, _absence(requirement, evidence))
+            if failed:
+                return finding(Outcome.UNKNOWN, _doubt(worst))
             return finding(Outcome.PASS, None, worst, 1.0)
 
 
@@ -226,6 +252,11 @@ _REMEDIES: dict[Cause | None, str] = {
     SkipCause.SOAK: "Run again with --soak TIME.",
     SkipCause.UNUSABLE: "Mend what the reason names, so that the device can be used, and run again.",
 }
+
+
+def _doubt(worst: Measurement) -> str:
+    about = f"{worst.about}: " if worst.about else ""
+    return f"{about}{as_float(worst.value):.4g} misses the bound by no more than another run may differ, {worst.spread:.2g}"
 
 
 def _absence(requirement: Requirement, evidence: Evidence) -> str:

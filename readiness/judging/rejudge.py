@@ -78,13 +78,14 @@ class Rejudging:
         self.of_stack.update(joined.stack for joined in saved.joined)
         self.where = {requirement.id: requirement.where for requirement in profile.requirements}
 
-    def judged(self, item: AcceleratorAssessment) -> AcceleratorAssessment:
-        """Judge one of them again, with its saved evidence."""
+    def judged(self, item: AcceleratorAssessment, *, by_spread: bool = True) -> AcceleratorAssessment:
+        """Judge one of them again, with its saved evidence; without `by_spread` as early versions did."""
         usable = [self._within_requested(piece) for piece in item.evidence]
         chips = self.of_stack[item.facts.stack]
         found = judge(
-            self.profile, item.facts, usable, uses=self.uses, waivers=self.waivers, today=self.today, chips=chips
-        )
+            self.profile, item.facts, usable, uses=self.uses, waivers=self.waivers, today=self.today, chips=chips,
+            by_spread=by_spread,
+        )  # fmt: skip
         evidence = tuple(sorted(item.evidence, key=lambda piece: piece.check))
         other = {piece.check: others for piece in usable if (others := self._missing_coverage(piece))}
         if not other:

@@ -57,6 +57,24 @@ def test_what_readiness_wrote_is_read(document: Any) -> None:
     assert assessment.to_json(read) == document
 
 
+def test_a_failure_within_its_spread_is_read_as_early_versions_judged_it(document: Any) -> None:
+    """They knew no spread: a value that missed its bound had failed. What is unknown for its spread is not known to pass."""
+    place, finding = next(
+        (item, finding)
+        for item in document["accelerators"]
+        for finding in item["findings"]
+        if finding["outcome"] == "fail" and isinstance(finding["value"], float) and finding["waived"] is None
+    )
+    for piece in place["evidence"]:
+        for one in piece["measurements"]:
+            if piece["check"] == finding["check"] and one["name"] == finding["measure"] and one["value"] == finding["value"]:
+                one["spread"] = 1e6
+    assessment.from_json(document, "here")
+    finding["outcome"] = "pass"
+    with pytest.raises(BadFileError, match=finding["requirement"]):
+        assessment.from_json(document, "here")
+
+
 def test_a_run_that_was_interrupted_is_read(folder: Path) -> None:
     demanded = saved.profile(folder)
     for kept in range(len(saved.evidence(demanded))):

@@ -85,6 +85,7 @@ measurements = st.builds(
     value=numbers,
     labels=st.sampled_from([{}, *({"dtype": dtype} for dtype in DTYPES)]),
     about=st.sampled_from([None, "mm in float32", "softmax in bfloat16, strided input"]),
+    spread=st.sampled_from([None, None, 0.0, 0.5, 3.0, -1.0, math.nan, math.inf]),
 )
 
 
@@ -269,6 +270,49 @@ def test_a_crash_or_a_hang_fails_and_an_error_is_unknown() -> None:
     assert one(0.5, status=Status.SKIPPED)[0] is Outcome.UNKNOWN
     # What was measured before the end, and is bad, stays bad.
     assert one(2.0, status=Status.ERROR)[0] is Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "outcome"),
+    [
+        (Limit(Operator.AT_LEAST, 0.5), 0.4, Outcome.UNKNOWN), (Limit(Operator.AT_LEAST, 0.5), 0.3, Outcome.FAIL),
+        (Limit(Operator.AT_LEAST, 0.5), 0.5, Outcome.PASS), (Limit(Operator.AT_MOST, 0.5), 0.6, Outcome.UNKNOWN),
+        (Limit(Operator.AT_MOST, 0.5), 0.7, Outcome.FAIL), (Limit(Operator.AT_MOST, 0.5), 0.45, Outcome.PASS),
+        (Limit(Operator.BETWEEN, 0.5, high=1.0), 0.4, Outcome.UNKNOWN), (Limit(Operator.BETWEEN, 0.5, high=1.0), 1.1, Outcome.UNKNOWN),
+        (Limit(Operator.BETWEEN, 0.5, high=1.0), 1.3, Outcome.FAIL), (Limit(Operator.EQUALS, 0.5), 0.49, Outcome.FAIL),
+        (Limit(Operator.AT_LEAST, 0.5), -math.inf, Outcome.FAIL), (Limit(Operator.AT_LEAST, 0.5), math.nan, Outcome.FAIL),
+    ],
+)  # fmt: skip
+def test_what_misses_its_bound_by_no_more_than_its_spread_is_unknown(limit: Limit, value: float, outcome: Outcome) -> None:
+    requirement = Requirement("r", tuple(Use), "a.one", "m", limit, weight=2.0)
+    profile = Profile("p", "P", tuple(Use), (requirement,))
+    evidence = [Evidence("a.one", Status.MEASURED, measurements=(Measurement("m", value, spread=0.15, about="a rate"),))]
+    found = judge(profile, FACTS, evidence, uses=[Use.TRAINING])
+    (finding,) = found.findings
+    assert finding.outcome is outcome
+    early = judge(profile, FACTS, evidence, uses=[Use.TRAINING], by_spread=False).findings[0]
+    assert early.outcome is (Outcome.PASS if outcome is Outcome.PASS else Outcome.FAIL)
+    if outcome is Outcome.UNKNOWN:
+        assert finding.reason == f"a rate: {value:.4g} misses the bound by no more than another run may differ, 0.15"
+        assert (finding.value, finding.earned) == (None, 0.0)
+        assert finding.remedy is not None
+        assert finding.remedy.text == "Run a.one again."
+        assert (found.verdicts[Use.TRAINING].score, found.verdicts[Use.TRAINING].ceiling) == (0, 100)
+
+
+def test_a_clear_failure_is_told_beside_an_unclear_one_and_earns_nothing_for_it() -> None:
+    requirement = Requirement("r", tuple(Use), "a.one", "m", Limit(Operator.AT_LEAST, 1.0, zero=0.0))
+    profile = Profile("p", "P", tuple(Use), (requirement,))
+    clear, unclear = Measurement("m", 0.5, {"dtype": "float32"}), Measurement("m", 0.4, {"dtype": "bfloat16"}, spread=0.7)
+
+    def found(status: Status, *items: Measurement) -> Finding:
+        return judge(profile, FACTS, [Evidence("a.one", status, reason="why", measurements=items)]).findings[0]
+
+    alone, both = found(Status.MEASURED, clear), found(Status.MEASURED, clear, unclear)
+    assert (alone.outcome, alone.value, alone.earned) == (Outcome.FAIL, 0.5, 0.5)
+    assert (both.outcome, both.value, both.earned) == (Outcome.FAIL, 0.5, 0.0)
+    assert found(Status.CRASHED, unclear).outcome is Outcome.FAIL
+    assert found(Status.ERROR, unclear).outcome is Outcome.UNKNOWN
 
 
 def test_a_label_that_was_not_measured_is_unknown() -> None:
