@@ -47,7 +47,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "collective_speed_kept": Measure(
             "1", better=Better.HIGHER,
             meaning=(
-                "Best time of sums in the first quarter over that in the last, of the worst pair: 0.5 is half the speed."
+                "Best time of sums in the first quarter over that in the last, of the worst pair: 0.5 is half the speed. "
+                "Nothing where they seem slower and the host kept its two ranks waiting for half of that time."
             ),
             title="Repeated collectives keep their speed",
             why="A collective that slows down within two thousand calls slows every later step of a training run.",
@@ -71,7 +72,10 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         ),
         "link_speed_kept": Measure(
             "1", better=Better.HIGHER,
-            meaning="Best time of transfers before all sums over that after them, of the worst pair.",
+            meaning=(
+                "Best time of transfers before all sums over that after them, of the worst pair; nothing where they seem "
+                "slower and the host kept its two ranks waiting for half of that time."
+            ),
             title="Every link keeps its speed",
             why="A link that has lost lanes or trained down after a thousand calls slows every step from then on.",
             remedy=(

@@ -39,6 +39,9 @@ LEAST_PAIRS = 3
 LONG_INTERRUPTION_S, SEVERAL = 1.5, 3
 #: Where half of all transfers take so many times the best ones, the host is busy, and speeds are as much its as the links'.
 BUSY = 2.0
+#: Where two ranks of a pair waited for a processor for more than this share of the time together, sums and transfers that
+#: have become slow may be the host's doing. A slow link keeps no rank waiting for a processor.
+KEPT_WAITING = 0.5
 #: A pair this much slower than usual counts as slow where a common chip is looked for.
 SLOW_SHARE = 0.8
 
@@ -170,6 +173,10 @@ def _speed_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         }
         if kept:
             subgroup, (first, last) = min(kept.items(), key=lambda item: item[1][0] / item[1][1])
+            waited = sum(report.timings.waited for report in subgroups[subgroup])
+            if first / last < SLOW_SHARE and waited > KEPT_WAITING:
+                yield _kept_waiting("collective_speed_kept", waited, first / last, block=block)
+                continue
             about = (
                 f"all_reduce ({block} block) of {placement.name(*subgroup)}: {_ms(first)} at first, {_ms(last)} at the end"
             )
@@ -186,11 +193,21 @@ def _links_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     times = {pair: (min(one.first for one in both), min(one.last for one in both)) for pair, both in pairs.items()}
     if times:
         pair, (first, last) = min(times.items(), key=lambda item: item[1][0] / item[1][1])
+        waited = sum(report.waited for report in pairs[pair])
+        if first / last < SLOW_SHARE and waited > KEPT_WAITING:
+            yield _kept_waiting("link_speed_kept", waited, first / last)
+            return
         size = pairs[pair][0].bytes / 2**20
         both_times = f"{size:g} MiB there and back in {_ms(first)} at first, in {_ms(last)} at the end"
         about = f"the link between {placement.name(*pair)}: {both_times}"
         samples = sum(report.calls for both in pairs.values() for report in both)
         yield Measurement("link_speed_kept", first / last, placement.labels, samples=samples, about=about)
+
+
+def _kept_waiting(measure: str, waited: float, share: float, **cells: str) -> Row:
+    """Return the row for a pair that looks slower at the end while the host kept its ranks waiting."""
+    how = f"the host kept the two ranks waiting for {waited:.0%} of the time, and they had {share:.2g} of the speed at first"
+    return Row({measure: f"not known: {how}", **cells})
 
 
 def _transfers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:

@@ -93,7 +93,8 @@ def _later(context: RankContext[Settings], first_s: Mapping[Subgroup, list[float
             break
     for pair, seconds in later.items():
         if seconds and first_s[pair]:
-            yield LaterLinkTimes(pair, 4 * numel, min(first_s[pair]), min(seconds), len(seconds))
+            share = min(1.0, (in_line_s() - in_line) / max(time.monotonic() - started, 1e-9))
+            yield LaterLinkTimes(pair, 4 * numel, min(first_s[pair]), min(seconds), len(seconds), share)
 
 
 def _passes(context: RankContext[Settings]) -> Generator[Report, None, tuple[dict[Subgroup, list[float]], int]]:

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
+from readiness.host.runqueue_wait import in_line_s
 from readiness.numerics.unsupported import unsupported_as_reason
 from readiness.probes.links.reports import CallReport, Settings, WrongResult
 from readiness.probes.ranks_common.call_timings import CallTimings
@@ -114,6 +115,7 @@ class RepeatedAllReduce:
     def _several(self, subgroup: Subgroup | None, number: int, small: list[Block], large: list[Block]) -> Iterator[Report]:
         """Sum so many times in one subgroup, started together by all; a rank without one rests."""
         self.context.exchange()
+        began, in_line = self.context.clock(), in_line_s()
         for _ in range(number):
             self._turn += 1
             blocks = small if self._turn % LARGE_EVERY else large
@@ -123,6 +125,10 @@ class RepeatedAllReduce:
                     pass
             else:
                 yield from self._sum(subgroup, block)
+        ended, waited = self.context.clock(), in_line_s() - in_line
+        for size in ("small", "large"):
+            if subgroup is not None and (timings := self._timings.get((subgroup, size))) is not None:
+                timings.waits.append((began, ended, waited))
 
     def _sum(self, subgroup: Subgroup, block: Block) -> Iterator[Report]:
         call = KnownAllReduce(self.context, block.sums[subgroup], self.groups[subgroup])

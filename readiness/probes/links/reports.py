@@ -70,13 +70,17 @@ class TransfersDone(Report):
 
 @dataclass(frozen=True, slots=True)
 class LaterLinkTimes(Report):
-    """Report: best seconds of a block there and back at first, and after all sums."""
+    """Report: best seconds of a block there and back at first, and after all sums.
+
+    `waited` is the share of the time after all sums for which this rank's threads waited for a processor.
+    """
 
     pair: Subgroup
     bytes: int
     first: float
     last: float
     calls: int
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ def quantiles(seconds: Sequence[float]) -> tuple[float, ...]:
 class TimingSummary:
     """Summary of many calls, in seconds. `first` and `last` are (best time, calls) of the first and last quarter.
 
-    `interruptions` are (number, when it began, seconds) of the calls that took longer than `limit`.
+    `interruptions` are (number, when it began, seconds) of the calls that took longer than `limit`. `waited` is the share of
+    the last quarter for which this rank's threads waited for a processor.
     """
 
     calls: int
@@ -36,13 +37,18 @@ class TimingSummary:
     last: tuple[float, int]
     limit: float
     interruptions: tuple[tuple[int, float, float], ...]
+    waited: float = 0.0
 
 
 @dataclass(slots=True)
 class CallTimings:
-    """Timings of one rank's calls: number within the kind, start, and duration, in seconds."""
+    """Timings of one rank's calls: number within the kind, start, and duration, in seconds.
+
+    `waits` are times in which calls were made: begin, end, and for how long this rank's threads waited for a processor.
+    """
 
     calls: list[tuple[int, float, float]] = field(default_factory=list)
+    waits: list[tuple[float, float, float]] = field(default_factory=list)
 
     def add(self, number: int, began: float, seconds: float) -> None:
         """Add one more call."""
@@ -58,6 +64,13 @@ class CallTimings:
         first = [duration for _, began, duration in self.calls if began <= begin + (end - begin) / 4]
         last = [duration for _, began, duration in self.calls if began + duration >= end - (end - begin) / 4]
         return first, last
+
+    @property
+    def waited(self) -> float:
+        """Return the share of the last quarter for which this rank's threads waited for a processor."""
+        begin, end = self.calls[0][1], self.calls[-1][1] + self.calls[-1][2]
+        late = [(until - since, waited) for since, until, waited in self.waits if until >= end - (end - begin) / 4]
+        return min(1.0, sum(waited for _, waited in late) / max(sum(passed for passed, _ in late), 1e-9))
 
     @property
     def speed_kept(self) -> float:
@@ -79,4 +92,5 @@ class CallTimings:
             last=(min(last), len(last)),
             limit=limit,
             interruptions=tuple(call for call in self.calls if call[2] > limit),
+            waited=self.waited,
         )

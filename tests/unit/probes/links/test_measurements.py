@@ -11,7 +11,8 @@ import pytest
 from readiness.datamodel import AcceleratorFacts, Measurement, Row
 from readiness.distributed.types import Placement, RanksOutcome
 from readiness.probes.links import measurements
-from readiness.probes.links.reports import LinkTimes
+from readiness.probes.links.reports import CallReport, LaterLinkTimes, LinkTimes
+from readiness.probes.ranks_common.call_timings import CallTimings
 
 BYTES = 2**20
 Pair = tuple[int, int]
@@ -78,3 +79,39 @@ def test_on_a_busy_host_links_that_are_not_slow_by_all_figures_are_unknown(best:
 def test_a_slow_link_is_proven_on_a_busy_host_too() -> None:
     one = share(found({(1, 2): 3e-3}, spread=3.0))
     assert one.value == pytest.approx(1 / 3)
+
+
+# --------------------------------------------------------------------------- sums and transfers that have become slow
+
+
+def kept(*waited: float, last: float) -> tuple[dict[str, float], list[dict[str, object]]]:
+    """Of two ranks that waited so long for a processor: speeds that were kept, and rows; at the end a call takes `last` s."""
+    reports = []
+    for share in waited:
+        timings = CallTimings()
+        for number in range(100):
+            timings.add(number, number * 1.0, last if number >= 50 else 1e-3)
+        timings.waits = [(0.0, 50.0, 45.0), (50.0, 74.0, 1.0), (75.0, 100.0, 25.0 * share)]
+        sums, transfers = CallReport("all_reduce", (0, 1), timings.summary(0.4), "small"), LaterLinkTimes((0, 1), BYTES, 1e-3, last, 8, share)
+        reports.append((sums, transfers))
+    facts = tuple(AcceleratorFacts(f"sim:{number}", "sim", number, "sim", None, None) for number in range(2))
+    told = list(measurements.links(RanksOutcome(tuple(reports), None, 1.0), Placement(facts, 2)))
+    values = {item.name: float(item.value) for item in told if isinstance(item, Measurement) and item.name.endswith("speed_kept")}
+    return values, [dict(item.cells) for item in told if isinstance(item, Row) and any(key.endswith("speed_kept") for key in item.cells)]
+
+
+def test_a_link_that_has_become_slow_is_slow_where_the_host_kept_nobody_waiting() -> None:
+    values, rows = kept(0.1, 0.2, last=4e-3)
+    assert values == {"collective_speed_kept": 0.25, "link_speed_kept": 0.25}
+    assert rows == []
+
+
+def test_slow_sums_of_ranks_that_the_host_kept_waiting_say_nothing() -> None:
+    values, rows = kept(0.3, 0.3, last=4e-3)
+    assert values == {}
+    how = "not known: the host kept the two ranks waiting for 60% of the time, and they had 0.25 of the speed at first"
+    assert rows == [{"collective_speed_kept": how, "block": "small"}, {"link_speed_kept": how}]
+
+
+def test_sums_that_stay_fast_are_fast_however_busy_the_host_is() -> None:
+    assert kept(0.9, 0.9, last=1e-3) == ({"collective_speed_kept": 1.0, "link_speed_kept": 1.0}, [])
