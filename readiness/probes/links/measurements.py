@@ -29,6 +29,7 @@ from readiness.probes.ranks_common import settling
 from readiness.probes.ranks_common.host_pauses import stalled_s
 from readiness.probes.ranks_common.measurements import pair_matrix, unsupported
 from readiness.probes.ranks_common.process_groups import Subgroup
+from readiness.probes.throughput.timing import MOSTLY_WAITED
 
 #: Fewer calls than these in a quarter of the time, and their best shows little of what can be had.
 LEAST_CALLS = 8
@@ -39,9 +40,6 @@ LEAST_PAIRS = 3
 LONG_INTERRUPTION_S, SEVERAL = 1.5, 3
 #: Where half of all transfers take so many times the best ones, the host is busy, and speeds are as much its as the links'.
 BUSY = 2.0
-#: Where two ranks of a pair waited for a processor for more than this share of the time together, sums and transfers that
-#: have become slow may be the host's doing. A slow link keeps no rank waiting for a processor.
-KEPT_WAITING = 0.5
 #: A pair this much slower than usual counts as slow where a common chip is looked for.
 SLOW_SHARE = 0.8
 
@@ -174,7 +172,7 @@ def _speed_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         if kept:
             subgroup, (first, last) = min(kept.items(), key=lambda item: item[1][0] / item[1][1])
             waited = sum(report.timings.waited for report in subgroups[subgroup])
-            if first / last < SLOW_SHARE and waited > KEPT_WAITING:
+            if first / last < SLOW_SHARE and waited > MOSTLY_WAITED:
                 yield _kept_waiting("collective_speed_kept", waited, first / last, block=block)
                 continue
             about = (
@@ -194,7 +192,7 @@ def _links_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     if times:
         pair, (first, last) = min(times.items(), key=lambda item: item[1][0] / item[1][1])
         waited = sum(report.waited for report in pairs[pair])
-        if first / last < SLOW_SHARE and waited > KEPT_WAITING:
+        if first / last < SLOW_SHARE and waited > MOSTLY_WAITED:
             yield _kept_waiting("link_speed_kept", waited, first / last)
             return
         size = pairs[pair][0].bytes / 2**20
@@ -205,7 +203,10 @@ def _links_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
 
 
 def _kept_waiting(measure: str, waited: float, share: float, **cells: str) -> Row:
-    """Return the row for a pair that looks slower at the end while the host kept its ranks waiting."""
+    """Return the row for a pair that looks slower at the end while the host kept its ranks waiting.
+
+    Sums and transfers may then be slow of the host's doing: a slow link keeps no rank waiting for a processor.
+    """
     how = f"the host kept the two ranks waiting for {waited:.0%} of the time, and they had {share:.2g} of the speed at first"
     return Row({measure: f"not known: {how}", **cells})
 

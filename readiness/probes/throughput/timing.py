@@ -19,6 +19,8 @@ from readiness.host.runqueue_wait import in_line_s, is_reported
 
 #: A host that kept the process waiting for so much of the time does not say how fast the device is.
 MOST_WAITED = 0.1
+#: One that kept it waiting for so much says nothing even of what is slow several times over.
+MOSTLY_WAITED = 0.5
 #: A sample is as many calls as take so long: waiting for the device and reading the clock then count little.
 SAMPLE_S = 0.005
 _MOST_CALLS = 1000

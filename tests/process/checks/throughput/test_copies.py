@@ -13,11 +13,16 @@ from tests.support import cpu, run_check, value, values
 from tests.support.simulator import chip, defect, inside
 
 
-def crossed(*defects: Any, slot: Slot | None = None, seed: int = 7, **settings: Any) -> Evidence:
-    """The evidence on a simulated chip, behind a slot if one is given."""
+def crossed(*defects: Any, slot: Slot | None = None, seed: int = 7, waited: float = 0.0, **settings: Any) -> Evidence:
+    """The evidence on a simulated chip, behind a slot if one is given; for `waited` of the time the process waited."""
 
     def run() -> Any:
+        import time
+
         from readiness import accelerators
+        from readiness.probes.throughput import timing
+
+        timing.waited_s = lambda: waited * time.perf_counter()
         from readiness.accelerators.base import Accelerator
         from readiness.accelerators.sim import facts
 
@@ -49,6 +54,16 @@ def test_slow_copies_are_slow_in_their_direction(op: str, slow: str, quick: str)
     evidence = crossed(defect("slow", op, severity=0.02))
     assert max(values(evidence, "share_of_memory", direction=slow)) < 0.1
     assert min(values(evidence, "share_of_memory", direction=quick)) > 2 * max(values(evidence, "share_of_memory", direction=slow))
+
+
+def test_of_a_process_that_the_host_kept_waiting_nothing_but_the_bytes_is_known() -> None:
+    evidence = crossed(waited=0.9)
+    assert values(evidence, "bandwidth_gbps") == values(evidence, "share_of_memory") == []
+    assert value(evidence, "wrong_bytes") == 0
+    said = [row["bandwidth_gbps"] for row in evidence.rows if "direction" in row]
+    assert len(said) == 4
+    assert all(str(one).startswith("not known: the host kept this process waiting for ") for one in said)
+    assert len(values(crossed(waited=0.2), "bandwidth_gbps")) == 4
 
 
 def test_bytes_that_change_on_the_way_are_counted() -> None:
