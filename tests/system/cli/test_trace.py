@@ -42,7 +42,10 @@ def write(folder: Path, **changes: Any) -> Path:
 
 
 #: What a model of transformers is heard with: seconds of each process that imports it.
-PREPARED = "torch,transformers.models.auto.modeling_auto,readiness.tracing.record_workload,readiness.engine.worker"
+PREPARED = (
+    "torch,torch._dynamo,transformers.models.auto.modeling_auto,transformers.models.gemma.modeling_gemma,"
+    "readiness.tracing.record_workload,readiness.engine.worker"
+)
 
 
 @pytest.fixture(scope="module")

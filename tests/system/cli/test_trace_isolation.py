@@ -187,10 +187,17 @@ def home(tmp_path: Path) -> Path:
 @pytest.mark.timeout(600)
 def test_the_listener_receives_the_librarys_request_and_token(home: Path, hub: Hub) -> None:
     """Without which the next test would prove nothing."""
-    code = f"from transformers import AutoConfig; AutoConfig.for_model(**{BACKBONE!r})"
+    code = (
+        "import contextlib, os\n"
+        "from transformers import AutoConfig\n"
+        "for _ in range(2):\n"
+        "    with contextlib.suppress(Exception):\n"
+        f"        AutoConfig.for_model(**{BACKBONE!r})\n"
+        "    os.environ.pop('HF_TOKEN', None)\n"  # then the one of the file is sent
+    )
     environment = os.environ | hub.environment | {"HOME": str(home)}
-    for token, variables in (("variable", environment), ("file", {k: v for k, v in environment.items() if k != "HF_TOKEN"})):
-        subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, check=False, timeout=200)
+    subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False, timeout=200)
+    for token in ("variable", "file"):
         assert any(f"hf_of_a_{token}" in str(authorization) for _, authorization in hub.requests), hub.requests
 
 
