@@ -21,6 +21,8 @@ from tests.support import cpu
 from tests.support.simulator import chip, defect
 
 Override = Callable[[str, Callable[..., Any]], None]
+#: A seed that chooses a large sort of short rows, which takes a tenth of the others' time.
+SHORT_ROWS = 8
 ENTRIES = {entry.name: entry for entry in opinfo.load()}
 
 
@@ -115,14 +117,14 @@ def test_the_cpu_itself_adds_up_in_bfloat16(name: str) -> None:
     ],
 )  # fmt: skip
 def test_planted(planted: chips.Defect, only: str, dtype: str, where: str) -> None:
-    found = on_sim(chip(planted), only, dtypes=(dtype,))
+    found = on_sim(chip(planted), only, dtypes=(dtype,), seed=SHORT_ROWS)
     assert found[only][0] in ("wrong", "missing"), found
     assert where in found[only][1]
 
 
 def test_a_healthy_chip_shows_none_of_them() -> None:
     only = ("mean", "optim.AdamW.*", "multinomial.vocabulary", "mm.many_elements", "sort", "bmm", "scatter_add", "exp")
-    assert on_sim(chip(), *only, dtypes=("float32", "bfloat16", "complex64")) == {}
+    assert on_sim(chip(), *only, dtypes=("float32", "bfloat16", "complex64"), seed=SHORT_ROWS) == {}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)

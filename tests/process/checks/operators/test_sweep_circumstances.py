@@ -18,11 +18,11 @@ from tests.support.simulator import chip, defect, inside
 _ATTENTION, _FUSED = "nn.functional.scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu"
 
 
-def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",)) -> dict[str, list[str]]:
+def on_sim(which: chips.Chip, *only: str, dtypes: tuple[str, ...] = ("float32",), seed: int = 7) -> dict[str, list[str]]:
     """Outcome and detail of each operator that is neither native nor decomposed on a simulated chip."""
 
     def run() -> dict[str, list[str]]:
-        accelerator = Accelerator(sim.facts(which)[0], stack("sim"), seed=7)
+        accelerator = Accelerator(sim.facts(which)[0], stack("sim"), seed=seed)
         from tests.support import run_check
 
         evidence = run_check("operators.sweep", accelerator, only=only, dtypes=dtypes, processes=1)
