@@ -74,8 +74,7 @@ class Scenario:
         final = self.folder / "final.json"
         # Before a signal could fall on run.json, the run has not begun: it is asked for again as at first.
         begun = (self.folder / "run" / "run.json").exists()
-        again = (self.tool.start if begun else self.tool.first)(*_TIMEOUT, *self.options, "-f", f"json={final}")
-        code = self._end(again)
+        code = self._finish(begun, *_TIMEOUT, *self.options, "-f", f"json={final}")
         self.totals.resumed[_named(code)] += 1
         self._expect(code in _HONEST, f"gone on with, it left with {_named(code)}")
         self._nothing_left({file.name for file in (self.folder / "run").iterdir()} - _KNOWN)
@@ -120,6 +119,15 @@ class Scenario:
             _, self.errors = process.communicate()
             self._expect(False, "it did not end")
         return process.returncode
+
+    def _finish(self, begun: bool, *arguments: str) -> int:
+        try:
+            done = (self.tool.finish if begun else self.tool.finish_first)(*arguments)
+        except subprocess.TimeoutExpired:
+            self._expect(False, "gone on with, it did not end")
+            return -signal.SIGKILL
+        self.errors = done.stderr
+        return done.returncode
 
     errors: str = ""
 

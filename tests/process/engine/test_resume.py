@@ -18,7 +18,8 @@ import pytest
 from readiness.datamodel import Assessment, Status
 from readiness.engine.journal import Journal
 from readiness.errors import BadFileError, Exit, UsageError
-from tests.support.command_line import CODE_WITHOUT_TORCH
+from tests.support.command_line import CODE, CODE_WITHOUT_TORCH
+from tests.support.command_server import command_server
 from tests.support.engine import MANY, evidence_of, leftovers, run, use_checks, write_profile
 from tests.support.paths import ROOT
 
@@ -45,12 +46,24 @@ class Tool:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", self.code, "run", "--checks", str(MANY), "--resume", str(self.folder / "run"), *arguments],
+            [sys.executable, "-P", "-c", self.code, *self._run(*arguments)],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     def first(self, *arguments: str) -> subprocess.Popen[str]:
         return self.start("--profile", str(self.profile), *arguments)
+
+    def finish(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Go on to the end, undisturbed: its start is not tried, so that it is forked."""
+        server, given = command_server(torch=self.code is CODE), self._run(*arguments)
+        assert server.can(given, self.environment)
+        return server.run(self.code, given, self.environment, 120)
+
+    def finish_first(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.finish("--profile", str(self.profile), *arguments)
+
+    def _run(self, *arguments: str) -> list[str]:
+        return ["run", "--checks", str(MANY), "--resume", str(self.folder / "run"), *arguments]
 
     def begun(self) -> Path:
         """Its journal, as soon as there is evidence in it."""
@@ -81,9 +94,8 @@ def test_killed_twenty_times_at_random_moments(tmp_path: Path) -> None:
             break
     output, errors = process.communicate(timeout=120)
     assert kills == 20 or process.returncode == 0
-    final = tool.start("-f", f"json={tmp_path / 'a.json'}")
-    output, errors = final.communicate(timeout=120)
-    assert final.returncode == Exit.READY, errors
+    final = tool.finish("-f", f"json={tmp_path / 'a.json'}")
+    assert final.returncode == Exit.READY, final.stderr
     document = json.loads((tmp_path / "a.json").read_text())
     (accelerator,) = document["accelerators"]
     assert sorted(item["check"] for item in accelerator["evidence"]) == sorted(STEPS)
@@ -122,10 +134,9 @@ def test_interrupt_leaves_a_valid_partial_assessment_and_can_go_on(tmp_path: Pat
     assert statuses["skipped"] >= 1
     assert statuses.total() == len(STEPS)
     assert accelerator["verdicts"]["training"]["verdict"] == "undetermined"
-    second = tool.start("-q")
-    output, errors = second.communicate(timeout=120)
-    assert (second.returncode, errors) == (Exit.READY, "")
-    assert len(output.splitlines()) == 1
+    second = tool.finish("-q")
+    assert (second.returncode, second.stderr) == (Exit.READY, "")
+    assert len(second.stdout.splitlines()) == 1
 
 
 @pytest.mark.parametrize("order", ["tool first", "tool last", "a moment apart"])
@@ -147,9 +158,8 @@ def test_a_signal_to_all_processes_of_a_run_leaves_nothing_broken(order: str, tm
     assert process.returncode == Exit.INTERRUPTED, errors
     statuses = {json.loads(line)["evidence"]["status"] for line in journal.read_text().splitlines() if '"kind": "evidence"' in line}
     assert statuses == {"measured"}
-    second = tool.start("-q")
-    _, errors = second.communicate(timeout=120)
-    assert (second.returncode, errors) == (Exit.READY, "")
+    second = tool.finish("-q")
+    assert (second.returncode, second.stderr) == (Exit.READY, "")
 
 
 def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> tuple[Path, Path, Assessment]:
@@ -220,11 +230,8 @@ def test_files_of_the_users_stay(tmp_path: Path) -> None:
 
 def test_options_that_contradict_the_run_are_refused(tmp_path: Path) -> None:
     tool = Tool(tmp_path)
-    first = tool.first("--seed", "5", "-k", "step1")
-    first.communicate(timeout=120)
-    assert first.returncode == Exit.UNDETERMINED
-    second = tool.start("--seed", "6")
-    output, errors = second.communicate(timeout=120)
+    assert tool.finish_first("--seed", "5", "-k", "step1").returncode == Exit.UNDETERMINED
+    second = tool.finish("--seed", "6")
     assert second.returncode == Exit.USAGE
-    assert "seed = 5" in errors
-    assert "remedy" in errors
+    assert "seed = 5" in second.stderr
+    assert "remedy" in second.stderr

@@ -77,9 +77,8 @@ def test_a_journal_that_finds_no_more_room_ends_the_run_and_nothing_is_lost(room
     before = stress.Scenario(tool, "no room", stress.Totals()).recorded()
     assert len(before) < len(STEPS)
     assert {record["status"] for record in before.values()} <= {"measured"}
-    final = tool.start("-q", "-f", f"json={tmp_path / 'a.json'}")
-    _, errors = final.communicate(timeout=120)
-    assert (final.returncode, errors) == (Exit.READY, "")
+    final = tool.finish("-q", "-f", f"json={tmp_path / 'a.json'}")
+    assert (final.returncode, final.stderr) == (Exit.READY, "")
     (accelerator,) = json.loads((tmp_path / "a.json").read_text())["accelerators"]
     evidence = {item["check"]: item for item in accelerator["evidence"]}
     assert collections.Counter(item["status"] for item in evidence.values()) == {"measured": len(STEPS)}
