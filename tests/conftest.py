@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pytest_rerunfailures import StatusDB
 
-from tests.support import postponed_parsers
+from tests.support import command_server, postponed_parsers
 from tests.support.paths import ROOT
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -47,6 +47,8 @@ _BYTECODE = pytest.StashKey[bool]()
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile readiness and tests once, also where interpreters are told to keep nothing compiled: hundreds import it."""
     session.config.stash[_BYTECODE] = sys.dont_write_bytecode
+    if session.config.getoption("tx", None):  # several processes share the tests
+        command_server.share()
     gc.disable()  # until all tests are collected: nearly all that is made until then stays
     if sys.dont_write_bytecode:
         sys.dont_write_bytecode = False  # until all tests are collected: pytest keeps what it makes of their assertions

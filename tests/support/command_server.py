@@ -24,6 +24,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NoReturn
 
@@ -36,25 +37,45 @@ _MODULES = (
     "readiness.judging.rejudge", "readiness.profile.loader", "readiness.documents.schema", "readiness.rendering.html",
     "readiness.comparison", "typer._adapters", "rich.console",
 )  # fmt: skip
-#: What runs have their forkserver import; and what words a bad file's fault, which builds two parsers with its extra for formats.
-_WITH_TORCH, _WITHOUT_TORCH = ("torch", "torch._dynamo"), ("jsonschema",)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is imported by a server, after what another one imports."""
+
+    modules: tuple[str, ...]
+    after: str | None = None
+
+
+#: `plain` has what words a bad file's fault, which builds two parsers with its extra for formats; `torch` what runs have their
+#: forkserver import, and what each worker that sweeps operators would load, for two seconds; `simulator` a chip's kernels.
+KINDS = {
+    "plain": Kind((*_MODULES, "jsonschema")),
+    "torch": Kind(("tests.support.prepared_operators", "torch._dynamo", *_MODULES)),
+    "simulator": Kind(("tests.support.prepared_simulator",), after="torch"),
+}
 #: Variables that an interpreter or a library reads once, when it starts.
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "MKL_", "KMP_", "TORCH", "GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "TERMINAL_WIDTH", "_TYPER")
 _LARGEST_REQUEST_BYTES = 100_000
+#: What servers are started with.
+_OF_SERVERS = {"PYTHONPATH": str(ROOT), "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+#: The variable that names the socket of the process that `share` started.
+_SHARED = "READINESS_TESTS_SERVERS"
 
 
 class CommandServer:
-    """A process that forks command lines; with `torch`, they and their workers have it."""
+    """A process that forks command lines, or whatever else has everything imported that its kind has (`KINDS`).
 
-    def __init__(self, *, torch: bool) -> None:
-        self.environment = _at_start(os.environ | {"PYTHONPATH": str(ROOT)})
+    It is forked itself where several processes share the tests (`share`), else a fresh interpreter.
+    """
+
+    def __init__(self, kind: str) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = f"from tests.support.command_server import serve; serve({theirs.fileno()}, torch={torch})"
+        self.environment = _at_start(os.environ | {"PYTHONPATH": str(ROOT)})
+        self.process: subprocess.Popen[bytes] | None = None
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
-            )  # fmt: skip
+            if not _forked_by_the_shared_one(kind, theirs, self.environment):
+                self.process = _interpreter("serve", theirs, kind)
         atexit.register(self.end)
 
     def can(self, arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
@@ -64,45 +85,120 @@ class CommandServer:
 
     def run(self, code: str, arguments: Sequence[str], environment: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
         """Run code with arguments to its end. Raises subprocess.TimeoutExpired."""
-        request = {"code": code, "arguments": list(arguments), "environment": dict(environment), "folder": os.getcwd()}  # noqa: PTH109
         out, err = os.pipe(), os.pipe()
         try:
-            socket.send_fds(self._control, [json.dumps(request).encode()], [out[1], err[1]])
+            pid = self.start(code, arguments, environment, (out[1], err[1]))
         finally:
             os.close(out[1])
             os.close(err[1])
-        pid = int(self._control.recv(1000))
         try:
             output, errors = _read_both(out[0], err[0], time.monotonic() + timeout_s)
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            self._control.recv(1000)
+            self.kill(pid)
             raise subprocess.TimeoutExpired([*arguments], timeout_s) from None
         finally:
             os.close(out[0])
             os.close(err[0])
-        return subprocess.CompletedProcess(["readiness", *arguments], int(self._control.recv(1000)), _text(output), _text(errors))
+        return subprocess.CompletedProcess(["readiness", *arguments], self.ended(), _text(output), _text(errors))
+
+    def start(self, code: str, arguments: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]) -> int:
+        """Fork what runs code with arguments, one at a time; its process id. It has the descriptors, output and errors first."""
+        request = {"code": code, "arguments": list(arguments), "environment": dict(environment), "folder": os.getcwd()}  # noqa: PTH109
+        socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
+        return int(self._control.recv(1000))
+
+    def ended(self) -> int:
+        """Wait for the end of what was started; its exit code, negative for a signal."""
+        return int(self._control.recv(1000))
+
+    def kill(self, pid: int) -> int:
+        """Kill what was started, unless it has ended; its exit code."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return self.ended()
 
     def end(self) -> None:
         """Have it leave."""
         self._control.close()
-        self.process.wait(30)
+        if self.process is not None:
+            self.process.wait(30)
 
 
 _made: list[CommandServer] = []
 
 
-@cache
 def command_server(*, torch: bool) -> CommandServer:
-    """The one of this process."""
-    _made.append(CommandServer(torch=torch))
+    """The one of this process that forks command lines; with `torch`, they and their workers have it."""
+    return server("torch" if torch else "plain")
+
+
+@cache
+def server(kind: str) -> CommandServer:
+    """The one of this process and this kind."""
+    _made.append(CommandServer(kind))
     return _made[-1]
 
 
 def processes() -> list[int]:
-    """The servers of this process: each also keeps one file open here."""
-    return [each.process.pid for each in _made]
+    """The servers that are children of this process."""
+    return [each.process.pid for each in _made if each.process is not None]
+
+
+def open_files() -> int:
+    """How many files of this process are open for servers."""
+    return len(_made)
+
+
+def share() -> None:
+    """Have the processes that this one starts take their servers from one, which imports for all of them what a kind needs.
+
+    It leaves when this process is gone. Where the variable is set already nothing is shared: empty, it has each process start
+    its own, so that what a test costs can be seen among the descendants of the process that runs it.
+    """
+    if _SHARED in os.environ:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="readiness-tests-")
+    name = f"{folder.name}/servers"
+    alive, held = os.pipe()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(name)
+        listener.listen(100)
+        process = _interpreter("serve_all", listener, alive)
+    os.close(alive)
+    os.environ[_SHARED] = name
+
+    def end() -> None:
+        os.close(held)
+        process.wait(30)
+        folder.cleanup()
+
+    atexit.register(end)
+
+
+def _interpreter(function: str, connection: socket.socket, argument: str | int) -> subprocess.Popen[bytes]:
+    """A fresh interpreter that calls a function of this module with a socket and an argument, a descriptor where it is a number."""
+    code = f"from tests.support import command_server; command_server.{function}({connection.fileno()}, {argument!r})"
+    passed = [connection.fileno(), *([argument] if isinstance(argument, int) else [])]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code], pass_fds=passed, stdin=subprocess.DEVNULL,
+        env=os.environ | _OF_SERVERS,
+    )  # fmt: skip
+
+
+def _forked_by_the_shared_one(kind: str, control: socket.socket, environment: Mapping[str, str]) -> bool:
+    """Have the process that `share` started fork a server that listens there; False where it is gone, or was started otherwise."""
+    name = os.environ.get(_SHARED)
+    if name is None:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        try:
+            connection.connect(name)
+        except OSError:
+            return False
+        if json.loads(connection.recv(_LARGEST_REQUEST_BYTES)) != environment | _OF_SERVERS:
+            return False
+        socket.send_fds(connection, [kind.encode()], [control.fileno()])
+    return True
 
 
 def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
@@ -130,34 +226,124 @@ def _text(data: bytes) -> str:
     return io.TextIOWrapper(io.BytesIO(data)).read()
 
 
-def serve(descriptor: int, *, torch: bool) -> None:
-    """The forking process: answer each request with the process id, then with the exit code, until nobody asks any more."""
+def serve(descriptor: int, kind: str) -> None:
+    """Be a server of this kind for who is at the other end."""
+    for name in _before(kind):
+        _prepare(name)
+    _fork_for(socket.socket(fileno=descriptor), kind)
+
+
+def serve_all(descriptor: int, alive: int) -> None:
+    """Fork servers for whoever asks for one, until nobody holds the other end of `alive`."""
+    listener, control, theirs = socket.socket(fileno=descriptor), *socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        listener.close()
+        control.close()
+        os.close(alive)
+        _fork_servers(theirs, "")
+    theirs.close()
+    environment = json.dumps(_at_start(os.environ)).encode()
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        selector.register(alive, selectors.EVENT_READ)
+        while all(key.fd != alive for key, _ in selector.select()):
+            with listener.accept()[0] as connection:
+                connection.send(environment)
+                kind, descriptors, _, _ = socket.recv_fds(connection, 100, 1)
+                if kind:
+                    socket.send_fds(control, [kind], descriptors)
+                for each in descriptors:
+                    os.close(each)
+    control.close()
+    os.wait()
+
+
+def _fork_servers(requests: socket.socket, kind: str) -> NoReturn:
+    """In a fork: fork servers of this kind, and for those of kinds that begin as this one does another such process."""
+    further: dict[str, socket.socket] = {}
+    try:
+        if kind:
+            _prepare(kind)
+        while (received := socket.recv_fds(requests, 100, 1))[0]:
+            data, descriptors, _, _ = received
+            wanted = data.decode()
+            if wanted == kind:
+                _fork_server(descriptors[0], kind, [requests, *further.values()])
+            else:
+                path = _before(wanted)
+                following = path[path.index(kind) + 1 if kind else 0]
+                if following not in further:
+                    further[following] = _fork_further(following, [requests, *further.values()], descriptors)
+                socket.send_fds(further[following], [data], descriptors)
+            for each in descriptors:
+                os.close(each)
+        for each in further.values():
+            each.close()
+        with contextlib.suppress(ChildProcessError):  # so that their processor time counts as that of the tests
+            while True:
+                os.wait()
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def _fork_server(descriptor: int, kind: str, others: Sequence[socket.socket]) -> None:
+    if os.fork() == 0:
+        try:
+            for each in others:
+                each.close()
+            _fork_for(socket.socket(fileno=descriptor), kind)
+        finally:
+            os._exit(0)
+
+
+def _fork_further(kind: str, others: Sequence[socket.socket], descriptors: Sequence[int]) -> socket.socket:
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        for each in (control, *others):
+            each.close()
+        for descriptor in descriptors:  # it comes once more, to be answered there
+            os.close(descriptor)
+        _fork_servers(theirs, kind)
+    theirs.close()
+    return control
+
+
+def _before(kind: str) -> list[str]:
+    """This kind, after those whose imports are a part of its own."""
+    before = KINDS[kind].after
+    return [*(_before(before) if before else ()), kind]
+
+
+def _prepare(kind: str) -> None:
     gc.disable()  # nearly all that is made until then stays
     postponed_parsers.postpone()
-    for name in (*_MODULES, *(_WITH_TORCH if torch else _WITHOUT_TORCH)):
+    for name in KINDS[kind].modules:
         importlib.import_module(name)
-    if torch:  # what each worker that sweeps operators would load, for two seconds
-        importlib.import_module("readiness.probes.operators.opinfo").load()
     gc.collect()
     gc.freeze()
     gc.enable()
-    control = socket.socket(fileno=descriptor)
+
+
+def _fork_for(control: socket.socket, kind: str) -> None:
+    """Answer each request with the process id, then with the exit code, until nobody asks any more."""
     while True:
-        data, descriptors, _, _ = socket.recv_fds(control, 2 * _LARGEST_REQUEST_BYTES, 2)
+        data, descriptors, _, _ = socket.recv_fds(control, 2 * _LARGEST_REQUEST_BYTES, 5)
         if not data:
             return
         pid = os.fork()
         if pid == 0:
             control.close()
-            _become(json.loads(data), *descriptors)
+            _become(json.loads(data), kind, *descriptors)
         for open_ in descriptors:
             os.close(open_)
         control.send(str(pid).encode())
         control.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
 
 
-def _become(request: Mapping[str, Any], out: int, err: int) -> NoReturn:
-    """In the fork: be a fresh interpreter that runs this code."""
+def _become(request: Mapping[str, Any], kind: str, out: int, err: int, *given: int) -> NoReturn:
+    """In the fork: be a fresh interpreter that runs this code; `given` is what it has of further descriptors."""
     code = 1
     try:
         for descriptor, place in ((out, 1), (err, 2)):
@@ -168,17 +354,18 @@ def _become(request: Mapping[str, Any], out: int, err: int) -> NoReturn:
         os.environ.update(request["environment"])
         tempfile.tempdir = None
         sys.argv = ["-c", *request["arguments"]]
-        _fork_forkservers()
-        code = _run(request["code"])
+        if kind != "simulator":
+            _fork_forkservers()
+        code = _run(request["code"], given)
     finally:
         os._exit(code)
 
 
-def _run(code: str) -> int:
-    """Run code as `python -c` does; its exit code."""
+def _run(code: str, given: Sequence[int]) -> int:
+    """Run code as `python -c` does, but that it knows of `given`; its exit code."""
     result = 0
     try:
-        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__", "given": given})
     except SystemExit as left:
         result = left.code if isinstance(left.code, int) else int(left.code is not None)
         if isinstance(left.code, str):

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,7 @@ def evidence_of(assessment: Assessment | AcceleratorAssessment, check: str) -> E
 
 def children() -> list[psutil.Process]:
     """All living descendants of this process, but for those of the tests: what hands out simulated chips and command lines."""
-    helpers = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}  # type: ignore[attr-defined]
-    helpers.update(command_server.processes())
+    helpers = {resource_tracker._resource_tracker._pid, *command_server.processes()}  # type: ignore[attr-defined]
     found: list[psutil.Process] = []
     for child in psutil.Process(os.getpid()).children():
         if child.pid not in helpers:

@@ -37,7 +37,7 @@ def nothing_left() -> Iterator[None]:
     this = psutil.Process()
     with contextlib.suppress(psutil.Error):
         children = set(_descendants(this.pid))
-        files = this.num_fds() - len(command_server.processes())
+        files = this.num_fds() - command_server.open_files()
     yield
     deadline = time.monotonic() + 10  # whoever has been told to end may be waiting for a processor
     while (left := _left(this, children, files)) and time.monotonic() < deadline:
@@ -50,7 +50,7 @@ def _left(this: psutil.Process, children: set[int], files: int) -> list[object]:
     """What there is beyond these children and so many open files."""
     known = {*children, *command_server.processes()}
     left: list[object] = [f"process {pid}" for pid in _descendants(this.pid) if pid not in known]
-    now = this.num_fds() - len(command_server.processes())
+    now = this.num_fds() - command_server.open_files()
     return left if now <= files else [*left, f"{now - files} more open files"]
 
 

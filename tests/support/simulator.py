@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import select
 import traceback
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import cloudpickle
 
+from readiness.host.temp_dirs import anonymous_file
 from readiness.simulator.faults import kinds
 from readiness.simulator.machine_file import Chip, Condition, Defect
+from tests.support.command_server import server
 
 Json = Any
+#: What processes with a chip are started with, whatever a test does to its own environment.
+_ENVIRONMENT = dict(os.environ)
 
 
 def chip(*defects: Defect, chips: int = 1, memory_gib: float = 0.25) -> Chip:
@@ -47,42 +50,41 @@ def inside(which: Chip, function: Callable[[], Json], *, number: int = 0, seed: 
     The device stays for the life of a process, so it must never be installed in the one that runs the tests. Nor may the
     process be forked from it: once a gradient has been computed, PyTorch's engine knows no further device.
     """
-    receiver, sender = _prepared().Pipe(duplex=False)
-    work = cloudpickle.dumps((which, function, number, seed))
-    process = _prepared().Process(target=_work, args=(sender, work))
-    process.start()
-    sender.close()
-    try:
-        if not receiver.poll(limit_s):
+    process = server("simulator")
+    receiver, sender = os.pipe()
+    with os.fdopen(receiver, "rb") as answers:
+        try:
+            with anonymous_file("work") as work:
+                cloudpickle.dump((which, function, number, seed), work)
+                work.flush()
+                work.seek(0)
+                code = "from tests.support.simulator import work; work(*given)"
+                pid = process.start(code, (), _ENVIRONMENT, (1, 2, work.fileno(), sender))
+        finally:
+            os.close(sender)
+        if not select.select([answers], [], [], limit_s)[0]:
+            process.kill(pid)
             raise TimeoutError
-        answer = json.loads(receiver.recv())
-    except EOFError:
-        process.join()
-        raise DiedError(process.exitcode) from None
-    finally:
-        process.kill()
-        process.join()
-        receiver.close()
-    assert "problem" not in answer, answer["problem"]
-    return answer["value"]
+        answer = answers.readline()  # what it forked may hold the pipe for longer
+    code_at_end = process.ended()
+    if not answer:
+        raise DiedError(code_at_end)
+    content = json.loads(answer)
+    assert "problem" not in content, content["problem"]
+    return content["value"]
 
 
-@cache
-def _prepared() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.prepared_simulator"])
-    return context
-
-
-def _work(connection: Any, work: bytes) -> None:
+def work(request: int, answers: int) -> None:
+    """In the process with the chip: do what the file says, and write what came of it into the pipe."""
     try:
         from readiness.simulator.install import install
 
-        which, function, number, seed = cloudpickle.loads(work)
+        with os.fdopen(request, "rb") as file:
+            which, function, number, seed = cloudpickle.load(file)
         install(which, number, seed)
         answer = {"value": function()}
     except BaseException:  # noqa: BLE001 - the test is told
         answer = {"problem": traceback.format_exc()}
-    connection.send(json.dumps(answer))
-    connection.close()
+    with os.fdopen(answers, "wb") as pipe:
+        pipe.write(json.dumps(answer).encode() + b"\n")
     os._exit(0)

@@ -416,8 +416,8 @@ def test_flags_stay_free() -> None:
     """Importing the database leaves a process able to set precision flags: seen in the one that did so before all else."""
 
     def left_behind() -> list[bool]:
-        from tests.support import prepared_simulator
+        from tests.support import prepared_operators
 
-        return [prepared_simulator.FLAGS_FROZEN, prepared_simulator.CACHE_FOLDER_SET]
+        return [prepared_operators.FLAGS_FROZEN, prepared_operators.CACHE_FOLDER_SET]
 
     assert inside(chip(), left_behind) == [False, False]
