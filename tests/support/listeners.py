@@ -27,7 +27,7 @@ MARK = "READINESS_TESTS_LISTENERS"
 _STATES = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 _PERIOD_S = 0.005
 #: A look rests for so many times as long as it has worked: where the kernel's tables are large, one takes longer than a period.
-_REST = 3
+_REST = 9
 #: Network namespaces are looked for anew only so often: it takes longer than to look at their sockets.
 _LOOKS_AT_ONE_LIST = 20
 
@@ -145,9 +145,12 @@ def listening(processes: Iterable[Path]) -> Iterator[tuple[str, tuple[str, str, 
     """Every socket that listens in the networks of these processes: its inode; kind, address and port."""
     for process in processes:
         for kind, state in _STATES.items():
-            with contextlib.suppress(OSError):
-                for line in (process / "net" / kind).read_text().splitlines()[1:]:
-                    fields = line.split()
+            with contextlib.suppress(OSError), (process / "net" / kind).open() as lines:
+                next(lines, None)
+                for line in lines:
+                    fields = line.split(maxsplit=10)
+                    if fields[3] != state and kind.startswith("tcp"):
+                        break  # the kernel lists those that listen first; thousands may follow that ended a minute ago
                     if fields[3] == state and fields[9] != "0":
                         address, _, port = fields[1].partition(":")
                         yield fields[9], (kind, _address(address), int(port, 16))
