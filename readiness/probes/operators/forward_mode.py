@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,10 +82,11 @@ class _Directional:
         wrong = judge.gradients(found, reference, native, self._moved, [out for out in reference if out is not None])
         return wrong.replace("gradient", "derivative", 1) if wrong else None
 
-    def _moved(self) -> list[Tangents]:
+    def _moved(self) -> Iterator[Tangents]:
         generator = self.trial.accelerator.generator("sensitivity", self.trial.entry.name)
         convert = samples.perturbed(comparison.roundoff(self.trial.dtype), generator)
-        return [self._wide(convert) for _ in range(samples.PERTURBATIONS)]
+        for _ in range(samples.perturbations(self.sample)):
+            yield self._wide(convert)
 
     def _native(self) -> Tangents | None:
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Protocol
 
 import torch
@@ -39,6 +40,7 @@ class OpOracle:
     bounds: Bounds | None = None
     watched: bool = False
     _moved: list[CallResult] = field(default_factory=list)
+    _moving: Iterator[CallResult] | None = None
     _wide: CallResult | None = None
     _native: CallResult | None = None
 
@@ -161,7 +163,7 @@ class OpOracle:
         wrong = comparison.metadata(called.outputs, reference.outputs, native.outputs if native else None, device)
         wrong = wrong or comparison.values(
             called.comparable, reference.comparable, native.comparable if native else None,
-            lambda: [other.comparable for other in self.sensitivity()],
+            lambda: (other.comparable for other in self.sensitivity()),
         )  # fmt: skip
         if wrong is None and self.bounds is not None:
             wrong = self.bounds.exceeded(self, called, reference, Phase.FORWARD)
@@ -171,18 +173,24 @@ class OpOracle:
             return
         wrong = comparison.gradients(
             called.gradients, reference.gradients, native.gradients if native else None,
-            lambda: [other.gradients for other in self.sensitivity()], reference.comparable,
+            lambda: (other.gradients for other in self.sensitivity()), reference.comparable,
         )  # fmt: skip
         if wrong is None and self.bounds is not None:
             wrong = self.bounds.exceeded(self, called, reference, Phase.BACKWARD)
         if wrong:
             raise FailedError(Outcome.WRONG, Phase.BACKWARD, wrong, where)
 
-    def sensitivity(self) -> list[CallResult]:
-        """Return reference results with inputs moved by one rounding, computed once."""
-        if not self._moved:
-            self._moved = self.trial.perturbed(self.sample, self.gradients)
-        return self._moved
+    def sensitivity(self) -> Iterator[CallResult]:
+        """Yield reference results with inputs moved by one rounding, each computed once, when it is asked for."""
+        if self._moving is None:
+            self._moving = self.trial.perturbed(self.sample, self.gradients)
+        for number in count():
+            if number == len(self._moved):
+                further = next(self._moving, None)
+                if further is None:
+                    return
+                self._moved.append(further)
+            yield self._moved[number]
 
 
 def identical(one: CallResult, other: CallResult) -> bool:

@@ -154,11 +154,12 @@ class OpTrial:
         except Exception:  # noqa: BLE001 - then the reference alone must do
             return None
 
-    def perturbed(self, sample: Sample, gradients: bool) -> list[CallResult]:
-        """Return reference results with inputs and cotangents moved by one rounding of the dtype under test."""
+    def perturbed(self, sample: Sample, gradients: bool) -> Iterator[CallResult]:
+        """Yield reference results with inputs and cotangents moved by one rounding of the dtype under test."""
         generator = self.accelerator.generator("sensitivity", self.entry.name)
         convert = samples.perturbed(comparison.roundoff(self.dtype), generator)
-        return [self.on_host(sample, gradients, convert, convert) for _ in range(samples.PERTURBATIONS)]
+        for _ in range(samples.perturbations(sample)):
+            yield self.on_host(sample, gradients, convert, convert)
 
     def excuse(self, failure: FailedError) -> None:
         """Record a failure that is a known defect of PyTorch's kernels here. Raises any other."""

@@ -21,6 +21,9 @@ _LOOK_AT = 24
 _MOST_ELEMENTS = 200_000
 #: So often a reference is moved by a rounding where that matters: a single time a result may stand still by chance.
 PERTURBATIONS = 4
+#: The same of small samples, for results of few elements: two terms that cancel move alike in all four of one case in
+#: sixteen, and then nothing shows of what each of them moved.
+_PERTURBATIONS_OF_FEW, _SMALL = 16, 4_096
 
 Convert = Callable[[torch.Tensor], torch.Tensor]
 _NESTS = (tuple, list, dict)
@@ -190,6 +193,12 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 def widened(tensor: torch.Tensor) -> torch.Tensor:
     """Return a copy in `wide(tensor.dtype)`."""
     return tensor.to(wide(tensor.dtype), copy=True)
+
+
+def perturbations(sample: Sample) -> int:
+    """Return how often the reference of a sample is moved; beyond PERTURBATIONS for results of few elements alone."""
+    elements = sum(tensor.numel() for tensor in sample.tensors())
+    return _PERTURBATIONS_OF_FEW if elements <= _SMALL else PERTURBATIONS
 
 
 def perturbed(roundoff: float, generator: torch.Generator) -> Convert:
