@@ -12,7 +12,7 @@ from typing import Any
 from readiness import rendering
 from readiness.datamodel import Assessment, Decision, Level
 from readiness.documents.json_escapes import escaped
-from readiness.judging.judge import worst_exit
+from readiness.judging.judge import worst_decision
 from readiness.rendering import ci_results
 from readiness.rendering.ci_results import Result, Status, Suite
 
@@ -82,7 +82,7 @@ def _environment(assessment: Assessment) -> Json:
     return {
         "reportName": rendering.clean(assessment.profile_title or assessment.profile_name, 300),
         "testEnvironment": rendering.clean(assessment.host.get("name") or "", 100),
-        "healthy": not assessment.interrupted and worst_exit(assessment.accelerators) is Decision.READY,
+        "healthy": not assessment.interrupted and worst_decision(assessment.accelerators) is Decision.READY,
         "extra": {
             "profile": assessment.profile_name, "profile_sha256": assessment.profile_sha256, "seed": assessment.seed,
             "interrupted": assessment.interrupted,

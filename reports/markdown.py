@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 from readiness import rendering
-from readiness.datamodel import Assessment, Decision, Finding, Use
+from readiness.datamodel import Assessment, Finding, Use
 from readiness.judging.maturity import Standing
 from readiness.rendering import DeviceGroup, Kind, Section, SharedFinding, Statement, Time, diagnosis
 from readiness.rendering import escape_markdown as escape
 from readiness.rendering import rows as detail_rows
 from readiness.rendering.text_budget import ready_parts
+from readiness.rendering.verdicts import SIGNS
 
 SUFFIX = ".md"
 
@@ -22,7 +23,6 @@ _ROWS_A_TABLE = 100
 _MOST_ROWS, _MOST_COLUMNS = 50, 12
 _MOST_TITLES = 4
 _MOST_IN_ORDER = 20
-_SIGNS = {Decision.READY: "✅", Decision.NOT_READY: "❌", Decision.UNDETERMINED: "❔"}
 _PLAIN_CODE = re.compile(r"[\w.:+/@=-]+", re.ASCII)
 Part = Callable[[], str]
 
@@ -128,7 +128,7 @@ def _verdict(group: DeviceGroup, use: Use | None) -> str:
     if use is None or verdict is None:
         return f"| {group.title(code)} | | no verdict | | | {device} |\n"
     return (
-        f"| {group.title(code)} | {use} | {_SIGNS[verdict.decision]} **{verdict.decision}** "
+        f"| {group.title(code)} | {use} | {SIGNS[verdict.decision]} **{verdict.decision}** "
         f"| {group.score_range(use)} | {rendering.outcome_counts(verdict)} | {device} |\n"
     )
 

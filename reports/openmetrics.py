@@ -8,14 +8,13 @@ from collections.abc import Iterator
 
 from readiness import rendering
 from readiness.datamodel import Assessment, Decision, Level, Use
-from readiness.judging.judge import worst_exit
+from readiness.judging.judge import exit_code
 from readiness.judging.measurement_values import as_float
 from readiness.rendering import Kind
 from readiness.rendering.metrics import Family, metrics_text
 
 SUFFIX = ".prom"
 
-_EXIT = {Decision.READY: 0, Decision.NOT_READY: 1, Decision.UNDETERMINED: 3}
 _OPEN = (Kind.BLOCKER, Kind.LIMIT, Kind.UNKNOWN, Kind.WAIVED)
 
 
@@ -35,7 +34,7 @@ def _of_the_run(assessment: Assessment, fail_on: Level | None) -> Iterator[Famil
     info.add(1, version=assessment.version, profile=assessment.profile_name, profile_sha256=assessment.profile_sha256)
     yield info
     code = Family("readiness_exit_code", "0 ready, 1 not ready, 3 undetermined, 130 interrupted.")
-    code.add(130 if assessment.interrupted else _EXIT[worst_exit(assessment.accelerators, fail_on)])
+    code.add(exit_code(assessment, fail_on))
     yield code
     started = Family("readiness_run_started_timestamp_seconds", "When the run began.")
     started.add(_timestamp(assessment.started))

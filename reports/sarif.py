@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from readiness import rendering
-from readiness.datamodel import Assessment, Decision, Finding, Level
+from readiness.datamodel import Assessment, Finding, Level
 from readiness.documents.json_escapes import escaped
-from readiness.judging.judge import worst_exit
+from readiness.judging.judge import exit_code
 from readiness.rendering import Kind, ci_results
 from readiness.rendering.ci_results import Result, Suite
 
@@ -23,7 +23,6 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sar
 MOST_RESULTS = 25_000
 #: What paths of shipped profiles are relative to: no folder of the repository that is scanned.
 _SHIPPED = "READINESS"
-_EXIT = {Decision.READY: 0, Decision.NOT_READY: 1, Decision.UNDETERMINED: 3}
 #: Levels of what is not red.
 _LEVELS = {Kind.BLOCKER: "warning", Kind.LIMIT: "warning", Kind.WAIVED: "warning", Kind.INFORMATION: "note"}
 _URGENCY = {"error": 0, "warning": 1, "note": 2, "none": 3}
@@ -156,7 +155,7 @@ def _invocation(assessment: Assessment, fail_on: Level | None, count: int) -> Js
     started = _moment(assessment.started)
     made: Json = {
         "executionSuccessful": not assessment.interrupted,
-        "exitCode": 130 if assessment.interrupted else _EXIT[worst_exit(assessment.accelerators, fail_on)],
+        "exitCode": int(exit_code(assessment, fail_on)),
     }
     if started is not None:
         ended = started + datetime.timedelta(seconds=min(assessment.seconds, 1e9))

@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from readiness.cli import completion
-from readiness.enums import Decision, Level, Use
+from readiness.enums import Level, Use
 from readiness.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from readiness.datamodel import Assessment, Profile, Waiver
     from readiness.rendering.formats import Request
 
-EXIT_OF = {
-    Decision.READY: Exit.READY,
-    Decision.NOT_READY: Exit.NOT_READY,
-    Decision.UNDETERMINED: Exit.UNDETERMINED,
-}
 #: A table is no wider than that, however wide the terminal; so many blanks stand between its columns, and beside a heading.
 _WIDEST_TABLE, _GAP = 150, 2
 #: A column that gives way keeps so many places, also beside a long id.
@@ -314,14 +309,14 @@ def leave(
     assessment: Assessment, fail_on: FailOn, style: ExitStyle = ExitStyle.READINESS, *, least: Exit = Exit.READY
 ) -> None:
     """End the command with the code of the worst verdict; where that is ready, with `least`."""
-    from readiness.judging.judge import worst_exit
+    from readiness.judging.judge import exit_code
     from readiness.judging.nagios_status import NagiosStatus, nagios_status
 
     if style is ExitStyle.NAGIOS:
         found = nagios_status(assessment, fail_on.level)
         of_least = {Exit.NOT_READY: NagiosStatus.CRITICAL, Exit.UNDETERMINED: NagiosStatus.UNKNOWN}.get(least)
         raise typer.Exit(found if of_least is None or found is NagiosStatus.CRITICAL else of_least)
-    if assessment.interrupted:
-        raise typer.Exit(interrupted(style))
-    code = EXIT_OF[worst_exit(assessment.accelerators, fail_on.level)]
+    code = exit_code(assessment, fail_on.level)
+    if code is Exit.INTERRUPTED:
+        raise typer.Exit(code)
     raise typer.Exit(least if code is Exit.READY or least is Exit.NOT_READY else code)

@@ -9,12 +9,11 @@ from typing import Any
 from readiness import rendering
 from readiness.comparison.machines import Cell, Comparison, Machine, Row, ranked
 from readiness.datamodel import Better, Decision, Use
-from readiness.rendering import charts, html
+from readiness.rendering import charts, html, verdicts
 
 #: Pictures beyond these would be scrolled past.
 _MOST_CHARTS = 6
 _MOST_BARS = 24
-_ORDER = (Decision.READY, Decision.UNDETERMINED, Decision.NOT_READY)
 #: What the room before a bar holds.
 _LONGEST_NAME = 60
 _NAME = re.compile(r"(?P<check>\S+) (?P<measure>\S+)(?: \((?P<labels>.*)\))?")
@@ -55,7 +54,7 @@ _TO = {Use.TRAINING: "To train", Use.INFERENCE: "To serve"}
 def _answer(comparison: Comparison, use: Use) -> dict[str, Any]:
     standings = [(machine, machine.standings[use].decision) for machine in ranked(comparison.machines, use)]
     ready = [machine.name for machine, decision in standings if decision is Decision.READY]
-    best = min((decision for _, decision in standings), key=_ORDER.index)
+    best = max((decision for _, decision in standings), key=verdicts.WORST_FIRST.index)
     none = "none is shown to be ready" if best is Decision.UNDETERMINED else "none of these"
     return {
         "use": use.value, "to": _TO[use], "choice": " or ".join(ready) or none, "style": html.STYLES[best],

@@ -7,11 +7,10 @@ from typing import Any
 
 from readiness import rendering
 from readiness.comparison.machines import Cell, Comparison, Machine, Row, ranked
-from readiness.datamodel import Decision, Use
-from readiness.rendering import Paint, Section, clean, escape_markdown, wrap
+from readiness.datamodel import Use
+from readiness.rendering import Paint, Section, clean, escape_markdown, verdicts, wrap
 from readiness.rendering.text_budget import ready_parts
 
-_STYLES = {Decision.READY: "good", Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open"}
 _MOST_ROWS = 25
 _MOST_VALUES = 15
 #: A cell of a table for a terminal.
@@ -61,7 +60,7 @@ def _standing(machine: Machine, use: Use, paint: Paint, width: int) -> Iterator[
     word = standing.decision.value.upper()
     outcome_counts = "" if standing.verdict is None else f"  {rendering.outcome_counts(standing.verdict)}"
     line, *more = wrap(f"{machine.name}  {word}  {standing.points}{outcome_counts}", width, first="  ", rest="    ")
-    yield line.replace(word, paint(word, _STYLES[standing.decision]), 1)
+    yield line.replace(word, paint(word, verdicts.STYLES[standing.decision]), 1)
     yield from more
     for reason in standing.reasons:
         yield from wrap(reason, width, first="    - ", rest="      ")
@@ -122,7 +121,6 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> It
 
 # --------------------------------------------------------------------------------------------------------------- Markdown
 
-_SIGNS = {Decision.READY: "✅", Decision.NOT_READY: "❌", Decision.UNDETERMINED: "❔"}
 
 
 def markdown(comparison: Comparison, version: str) -> str:
@@ -136,7 +134,7 @@ def markdown(comparison: Comparison, version: str) -> str:
     for use, sentences in comparison.answers.items():
         text = "".join(f"{escape_markdown(sentence)}\n" for sentence in sentences)
         points = [
-            f"- {_SIGNS[machine.standings[use].decision]} **{escape_markdown(machine.name)}**: "
+            f"- {verdicts.SIGNS[machine.standings[use].decision]} **{escape_markdown(machine.name)}**: "
             f"**{machine.standings[use].decision}**, {machine.standings[use].points}\n"
             + "".join(f"  - {escape_markdown(reason)}\n" for reason in machine.standings[use].reasons)
             for machine in ranked(comparison.machines, use)

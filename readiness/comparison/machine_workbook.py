@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from readiness.comparison.machines import Comparison, ranked
-from readiness.datamodel import Decision
-from readiness.rendering import Kind
+from readiness.rendering import Kind, verdicts
 from readiness.rendering.workbook import LINE, cell_text, open_workbook
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ _COLOURS = {
     "good": ("#0f5323", "#d9f2de"), "bad": ("#8a0f14", "#fbdcdc"), "open": ("#634200", "#fdeec6"),
     "warn": ("#7a3500", "#ffe5d0"),
 }  # fmt: skip
-_OF_DECISION = {Decision.READY: "good", Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open"}
 _OF_KIND = {
     Kind.PASSED: "good", Kind.BLOCKER: "bad", Kind.LIMIT: "warn", Kind.UNKNOWN: "open", Kind.WAIVED: "warn",
     Kind.INFORMATION: "warn",
@@ -86,7 +84,7 @@ class _Sheets:
                 sheet.write_string(row, 0, use.value, self.plain)
                 sheet.write_number(row, 1, place, self.number)
                 sheet.write_string(row, 2, cell_text(machine.name), self.plain)
-                sheet.write_string(row, 3, standing.decision.value, self.styles[_OF_DECISION[standing.decision]])
+                sheet.write_string(row, 3, standing.decision.value, self.styles[verdicts.STYLES[standing.decision]])
                 verdict = standing.verdict
                 for column, value in enumerate(
                     ("", "", "", "", "") if verdict is None else (

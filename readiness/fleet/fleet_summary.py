@@ -20,6 +20,7 @@ from readiness.errors import UsageError, did_you_mean
 from readiness.fleet import outliers, store
 from readiness.fleet.links import summary
 from readiness.host.identity import host_name
+from readiness.rendering.verdicts import WORST_FIRST
 
 #: A value of a version or setting that more than half have is the fleet's, and a host with one that so few have is odd.
 _MAJORITY = 0.5
@@ -27,7 +28,6 @@ _FEW = 0.10
 #: So many figures are read from the database at a time: memory stays bounded, whatever the fleet.
 _COLUMNS = 64
 _NO_PROFILE = "none"
-_WORST_FIRST = (Decision.NOT_READY, Decision.UNDETERMINED, Decision.READY)
 
 
 class Problem(StrEnum):
@@ -96,7 +96,7 @@ class Host:
     @property
     def worst(self) -> Decision:
         """The worst decision of all uses; undetermined without any."""
-        return min(self.decisions.values(), key=_WORST_FIRST.index, default=Decision.UNDETERMINED)
+        return min(self.decisions.values(), key=WORST_FIRST.index, default=Decision.UNDETERMINED)
 
     @property
     def reported(self) -> bool:
@@ -169,7 +169,7 @@ def read(connection: sqlite3.Connection, directions: Directions, profile: str | 
     drift, splits = _drift(connection, runs)
     return Fleet(
         profile=name, profile_sha256=sha256, uses=uses,
-        hosts=tuple(sorted(hosts, key=lambda host: (_WORST_FIRST.index(host.worst), -len(host.open), host.name))),
+        hosts=tuple(sorted(hosts, key=lambda host: (WORST_FIRST.index(host.worst), -len(host.open), host.name))),
         odd=tuple(odd), drift=tuple(drift), splits=tuple(splits), broken=store.broken_files(connection),
         unchecked=connection.execute("SELECT count(*) FROM run WHERE checked = 0").fetchone()[0],
         uniform_groups=tuple(_uniform_groups(connection, hosts)), distributions=tuple(distributions), looked_at=looked_at,
@@ -294,7 +294,7 @@ def _host(connection: sqlite3.Connection, choice: _Choice, uses: Sequence[Use]) 
         for use in uses:
             verdict = given.get(use.value)
             decision = Decision.UNDETERMINED if verdict is None else Decision(verdict["verdict"])
-            decisions[use] = min(decisions.get(use, Decision.READY), decision, key=_WORST_FIRST.index)
+            decisions[use] = min(decisions.get(use, Decision.READY), decision, key=WORST_FIRST.index)
             scores[use] = min(scores.get(use, 100.0), 0.0 if verdict is None else verdict["score"])
         for one in json.loads(open_findings):
             if not one.get("waived") and one["level"] != Level.INFO:

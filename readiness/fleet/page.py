@@ -11,9 +11,8 @@ from readiness.fleet import reports
 from readiness.fleet.fleet_summary import Distribution, Fleet, Host, Oddity
 from readiness.fleet.links import reports as link_reports
 from readiness.fleet.links import summary
-from readiness.rendering import charts, html
+from readiness.rendering import charts, html, verdicts
 
-_ORDER = (Decision.READY, Decision.UNDETERMINED, Decision.NOT_READY)
 _SIGNS = {Decision.READY: "R", Decision.UNDETERMINED: "?", Decision.NOT_READY: "N"}
 _COLUMNS = 24
 #: Longer lists are cut on the page; the JSON report and the workbook have all of them.
@@ -58,7 +57,7 @@ def _use(fleet: Fleet, use: Use) -> dict[str, Any]:
         "use": use.value, "ready": ready, "style": style, "counts": reports.counts(fleet, use),
         "parts": [
             (decision.value, html.STYLES[decision], 100 * len(fleet.of(use, decision)) / max(len(fleet.hosts), 1))
-            for decision in _ORDER
+            for decision in reversed(verdicts.WORST_FIRST)
         ],
     }  # fmt: skip
 

@@ -12,11 +12,10 @@ from readiness.datamodel import Decision, Outcome, Use
 from readiness.fleet.fleet_summary import Fleet, Host, Oddity
 from readiness.fleet.links import reports as link_reports
 from readiness.fleet.outliers import FALSE_ALARMS
-from readiness.rendering import Paint, clean, wrap
+from readiness.rendering import Paint, clean, verdicts, wrap
 from readiness.rendering.metrics import Family, metrics_text
 
 SCHEMA = "readiness.fleet/1"
-_STYLES = {Decision.READY: "good", Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open"}
 #: So much of each list, unless all of it is asked for.
 _MOST = 12
 _MOST_REASONS = 3
@@ -77,7 +76,7 @@ def _lines(fleet: Fleet, paint: Paint, width: int, most: int | None) -> Iterator
     for host in poor[:most]:
         word = host.worst.value.upper() if host.reported else "NO RUN"
         line, *more = wrap(f"{host.name}  {word}  {host.device}", width, first="  ", rest="    ")
-        yield line.replace(word, paint(word, _STYLES[host.worst]), 1)
+        yield line.replace(word, paint(word, verdicts.STYLES[host.worst]), 1)
         yield from more
         why = reasons(host)
         for reason in why[:_MOST_REASONS]:

@@ -25,6 +25,7 @@ from readiness.datamodel import (
     AcceleratorAssessment,
     AcceleratorFacts,
     Action,
+    Assessment,
     Decision,
     Evidence,
     Finding,
@@ -43,6 +44,7 @@ from readiness.datamodel import (
     Verdict,
     Waiver,
 )
+from readiness.errors import Exit
 from readiness.judging.failure_reason import failure_reason, labels_there
 from readiness.judging.measurement_values import as_float, is_comparable
 from readiness.judging.verdict import decide
@@ -311,7 +313,7 @@ def _waive(finding: Finding, facts: AcceleratorFacts, waivers: Sequence[Waiver],
     return replace(finding, waived=latest, earned=0.0)  # not even in part: nobody is to be paid for deciding
 
 
-def worst_exit(assessments: Iterable[AcceleratorAssessment], fail_on: Level | None = Level.MUST) -> Decision:
+def worst_decision(assessments: Iterable[AcceleratorAssessment], fail_on: Level | None = Level.MUST) -> Decision:
     """The decision over all accelerators and uses: not ready before undetermined before ready.
 
     With `fail_on` should, a failed should counts as not ready; with None only what is asked of the caller remains: ready.
@@ -326,4 +328,13 @@ def worst_exit(assessments: Iterable[AcceleratorAssessment], fail_on: Level | No
     if not verdicts or any(verdict.decision is Decision.UNDETERMINED for verdict in verdicts):
         return Decision.UNDETERMINED
     return Decision.READY
+
+
+def exit_code(assessment: Assessment, fail_on: Level | None = Level.MUST) -> Exit:
+    """Return the exit code of `run` and `judge`: that of the worst decision, or that of an interruption."""
+    if assessment.interrupted:
+        return Exit.INTERRUPTED
+    return {
+        Decision.READY: Exit.READY, Decision.NOT_READY: Exit.NOT_READY, Decision.UNDETERMINED: Exit.UNDETERMINED,
+    }[worst_decision(assessment.accelerators, fail_on)]  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from readiness.datamodel import Assessment, Decision, Level
-from readiness.judging.judge import worst_exit
+from readiness.judging.judge import worst_decision
 
 
 class NagiosStatus(IntEnum):
@@ -24,7 +24,7 @@ def nagios_status(assessment: Assessment, fail_on: Level | None = Level.MUST) ->
     """
     if assessment.interrupted:
         return NagiosStatus.UNKNOWN
-    match worst_exit(assessment.accelerators, fail_on):
+    match worst_decision(assessment.accelerators, fail_on):
         case Decision.NOT_READY:
             return NagiosStatus.CRITICAL
         case Decision.UNDETERMINED:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from readiness.datamodel import AcceleratorAssessment, Assessment, Decision, Finding, Level, Use, Verdict
-from readiness.judging.judge import worst_exit
+from readiness.judging.judge import worst_decision
 from readiness.rendering.accelerators import failed_stacks, simulated
 from readiness.rendering.device_groups import together
 from readiness.rendering.findings import Kind, kind, measured, title
@@ -125,7 +125,7 @@ def _suite(item: AcceleratorAssessment, use: Use, fail_on: Level | None, seconds
     ]
     verdict = item.verdicts.get(use)
     alone = replace(item, verdicts={} if verdict is None else {use: verdict})
-    if not any(result.status.red for result in results) and worst_exit([alone], fail_on) is not Decision.READY:
+    if not any(result.status.red for result in results) and worst_decision([alone], fail_on) is not Decision.READY:
         # Without a must that failed or is open, e.g. without any finding: the verdict must not hide behind green results.
         results.append(_verdict(_words(verdict), red=True))
     return Suite(name, tuple(results), item, use)

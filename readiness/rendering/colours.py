@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 
 from readiness.datamodel import Decision
+from readiness.rendering import verdicts
 
 Paint = Callable[[str, str], str]
 _STYLES = {"bold": "1", "dim": "2", "bad": "1;31", "good": "1;32", "open": "1;33"}
-_DECISIONS = {Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open", Decision.READY: "good"}
 #: The longest first: READY is part of NOT READY.
 _WORDS = re.compile("|".join(sorted((decision.value.upper() for decision in Decision), key=len, reverse=True)))
 
@@ -25,4 +25,4 @@ def painter(colour: bool) -> Paint:
 
 def paint_decisions(line: str, paint: Paint) -> str:
     """Colour the verdicts in a line."""
-    return _WORDS.sub(lambda match: paint(match[0], _DECISIONS[Decision(match[0].lower())]), line)
+    return _WORDS.sub(lambda match: paint(match[0], verdicts.STYLES[Decision(match[0].lower())]), line)

@@ -6,6 +6,11 @@ import math
 
 from readiness.datamodel import AcceleratorAssessment, Assessment, Decision, Use, Verdict
 
+WORST_FIRST = (Decision.NOT_READY, Decision.UNDETERMINED, Decision.READY)
+#: By decision the style of `colours.painter`, and the sign in Markdown.
+STYLES = {Decision.NOT_READY: "bad", Decision.UNDETERMINED: "open", Decision.READY: "good"}
+SIGNS = {Decision.NOT_READY: "❌", Decision.UNDETERMINED: "❔", Decision.READY: "✅"}
+
 
 def score_range(*verdicts: Verdict) -> str:
     """Return score and ceiling: `61..97`; for several verdicts the lowest and highest: `58..96 to 61..97`.
@@ -20,14 +25,11 @@ def score_range(*verdicts: Verdict) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-_WORST_FIRST = (Decision.NOT_READY, Decision.UNDETERMINED, Decision.READY)
-
-
 def severity_key(verdict: Verdict | None) -> tuple[int, float]:
     """Sort key: verdicts worst first, by decision, then score. A missing verdict counts as undetermined."""
     if verdict is None:
-        return _WORST_FIRST.index(Decision.UNDETERMINED), 0.0
-    return _WORST_FIRST.index(verdict.decision), verdict.score
+        return WORST_FIRST.index(Decision.UNDETERMINED), 0.0
+    return WORST_FIRST.index(verdict.decision), verdict.score
 
 
 def worst(assessment: Assessment) -> dict[Use, tuple[AcceleratorAssessment, Verdict]]:

@@ -29,7 +29,7 @@ from readiness.datamodel import (
     Waiver,
 )
 from readiness.judging.failure_reason import is_reason
-from readiness.judging.judge import applies, credit, declared, judge, satisfies, worst_exit
+from readiness.judging.judge import applies, credit, declared, judge, satisfies, worst_decision
 from readiness.judging.rejudge import rejudge
 from readiness.judging.verdict import decide
 from readiness.missing_evidence import SkipCause
@@ -468,12 +468,12 @@ def test_the_worst_verdict_gives_the_exit_code() -> None:
         return replace(assessed, verdicts=verdicts)
 
     ready, not_ready, open_ = Decision.READY, Decision.NOT_READY, Decision.UNDETERMINED
-    assert worst_exit([item(ready, ready)]) is ready  # type: ignore[list-item]
-    assert worst_exit([item(ready, open_)]) is open_  # type: ignore[list-item]
-    assert worst_exit([item(open_, not_ready), item(ready)]) is not_ready  # type: ignore[list-item]
-    assert worst_exit([item(ready, limits=("x",))], Level.SHOULD) is not_ready  # type: ignore[list-item]
-    assert worst_exit([item(not_ready)], None) is ready  # type: ignore[list-item]
-    assert worst_exit([]) is open_
+    assert worst_decision([item(ready, ready)]) is ready  # type: ignore[list-item]
+    assert worst_decision([item(ready, open_)]) is open_  # type: ignore[list-item]
+    assert worst_decision([item(open_, not_ready), item(ready)]) is not_ready  # type: ignore[list-item]
+    assert worst_decision([item(ready, limits=("x",))], Level.SHOULD) is not_ready  # type: ignore[list-item]
+    assert worst_decision([item(not_ready)], None) is ready  # type: ignore[list-item]
+    assert worst_decision([]) is open_
 
 
 def basis(profile: Profile, defaults: dict[str, Any]) -> Basis:

@@ -9,7 +9,7 @@ import junitparser
 import pytest
 
 from readiness.datamodel import Assessment, Decision, Level, Outcome, Use, Verdict
-from readiness.judging.judge import worst_exit
+from readiness.judging.judge import worst_decision
 from readiness.rendering.formats import render
 from tests.support import build
 
@@ -47,7 +47,7 @@ def test_it_is_red_exactly_where_the_exit_code_is_not_0(made: Any, fail_on: Leve
     assessment = made()
     document = parse(assessment, fail_on=fail_on)
     red = document.failures + document.errors > 0
-    assert red == (assessment.interrupted or worst_exit(assessment.accelerators, fail_on) is not Decision.READY)
+    assert red == (assessment.interrupted or worst_decision(assessment.accelerators, fail_on) is not Decision.READY)
 
 
 def test_what_is_ready_with_limits_is_green_unless_shoulds_fail_too() -> None:

@@ -20,7 +20,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from readiness.datamodel import Assessment, Decision, Level, Outcome
 from readiness.documents import assessment as documents
 from readiness.documents.strict_json import plain
-from readiness.judging.judge import worst_exit
+from readiness.judging.judge import worst_decision
 from readiness.judging.nagios_status import NagiosStatus, nagios_status
 from readiness.rendering import Kind, kind
 from readiness.rendering.formats import formats, render
@@ -36,7 +36,7 @@ EVERY = [
 
 
 def is_red(assessment: Assessment, fail_on: Level | None) -> bool:
-    return assessment.interrupted or worst_exit(assessment.accelerators, fail_on) is not Decision.READY
+    return assessment.interrupted or worst_decision(assessment.accelerators, fail_on) is not Decision.READY
 
 
 # -------------------------------------------------------------------------------------------------------- JUnit, SARIF, CTRF
