@@ -39,7 +39,7 @@ _MUSTS_OF_SEVERAL = {"float16": ("collectives-right-float16",)}
 
 
 #: What training in this dtype asks for besides, of which `general` requires nothing.
-_ASKED_BY_DTYPE: Mapping[str, tuple[dict[str, Any], ...]] = {
+_REQUIRED_BY_DTYPE: Mapping[str, tuple[dict[str, Any], ...]] = {
     "float16": (
         {
             "id": "special-subnormal-matmul-float16", "title": "Products of gradients keep subnormal numbers in float16",
@@ -62,7 +62,7 @@ def raised(workload: Workload) -> list[dict[str, Any]]:
     return [
         *({"id": id, "level": "must", "why": why} for id in _MUSTS_OF_DTYPE.get(dtype, ())),
         *({"id": id, "level_of_several": "must", "why": why} for id in _MUSTS_OF_SEVERAL.get(dtype, ())),
-        *_ASKED_BY_DTYPE.get(dtype, ()),
+        *_REQUIRED_BY_DTYPE.get(dtype, ()),
     ]
 
 
