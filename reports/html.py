@@ -101,11 +101,11 @@ def _facts(assessment: Assessment, groups: Sequence[DeviceGroup]) -> Iterator[tu
 def _notes(assessment: Assessment) -> Iterator[str]:
     """Yield what a reader must know before any verdict."""
     if assessment.interrupted:
-        yield "This run was stopped early: what was not measured counts as unknown."
+        yield rendering.STOPPED_EARLY
     if not assessment.accelerators:
-        yield "No accelerator was assessed, so nothing is known."
-    for stack, reason in rendering.failed_stacks(assessment).items():
-        yield f"{stack}: its accelerators could not be listed and are not assessed: {reason}"
+        yield rendering.NOTHING_ASSESSED
+    for stack, text in rendering.unlisted_stacks(assessment).items():
+        yield f"{stack}: {text}"
     for chip, ids in rendering.simulated_chips(assessment).items():
         yield f"{ids}: {chip}"
     if taken := rendering.earlier(assessment):

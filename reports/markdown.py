@@ -64,11 +64,11 @@ def _notes(assessment: Assessment) -> Iterator[str]:
     if assessment.interrupted:
         yield "> **Interrupted**: what was not measured counts as unknown.\n\n"
     if not assessment.accelerators:
-        yield "No accelerator was assessed, so nothing is known.\n"
+        yield f"{rendering.NOTHING_ASSESSED}\n"
     for note, ids in rendering.simulated_chips(assessment).items():
         yield f"> **Simulated**: {escape(ids)}, {escape(note)}\n\n"
-    for stack, reason in rendering.failed_stacks(assessment).items():
-        yield f"> **{escape(stack)}**: its accelerators could not be listed and are not assessed: {escape(reason)}\n\n"
+    for stack, text in rendering.unlisted_stacks(assessment).items():
+        yield f"> **{escape(stack)}**: {escape(text)}\n\n"
     for taken in rendering.earlier(assessment):
         yield f"> **Earlier**: {escape(taken)}\n\n"
 

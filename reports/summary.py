@@ -61,10 +61,7 @@ def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     if assessment.interrupted:
         notes.append(("INTERRUPTED", "what was not measured counts as unknown", "bad"))
     notes += [("SIMULATED", f"{ids}, {chip}", "open") for chip, ids in rendering.simulated_chips(assessment).items()]
-    notes += [
-        (stack, f"its accelerators could not be listed and are not assessed: {reason}", "bad")
-        for stack, reason in rendering.failed_stacks(assessment).items()
-    ]
+    notes += [(stack, text, "bad") for stack, text in rendering.unlisted_stacks(assessment).items()]
     if taken := rendering.earlier(assessment):
         notes.append(("EARLIER", ", ".join(taken), "dim"))
     for word, text, style in notes[:_MOST_NOTES]:
@@ -76,7 +73,7 @@ def _notes(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
 def _verdicts(groups: Sequence[DeviceGroup], width: int, room: int) -> list[str]:
     """Yield a line for each use of each group, or, if these are too many, a line for each of the worst groups."""
     if not groups:
-        return ["No accelerator was assessed, so nothing is known."]
+        return [rendering.NOTHING_ASSESSED]
     whole = [line for group in groups[:_MOST_WHOLE] for line in _whole(group, width)]
     if len(groups) <= _MOST_WHOLE and (len(whole) <= room or len(groups) == 1):
         return whole

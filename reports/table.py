@@ -37,7 +37,7 @@ def render(
     lines = list(_head(assessment, paint, width))
     lines += _diagnosis(assessment, paint, width)
     if not assessment.accelerators:
-        lines += ["", "No accelerator was assessed, so nothing is known."]
+        lines += ["", rendering.NOTHING_ASSESSED]
     if len(assessment.accelerators) > 1:
         lines += ["", *_summary(assessment, paint, width)]
     groups = rendering.group_devices(assessment)
@@ -58,11 +58,10 @@ def _worst(groups: Sequence[DeviceGroup]) -> list[DeviceGroup]:
 
 def _head(assessment: Assessment, paint: Paint, width: int) -> Iterator[str]:
     if assessment.interrupted:
-        text = "This run was stopped early: what was not measured counts as unknown."
+        text = rendering.STOPPED_EARLY
         yield from _painted(rendering.wrap(text, width, first="INTERRUPTED  "), paint, "INTERRUPTED", "bad")
         yield ""
-    for stack, reason in rendering.failed_stacks(assessment).items():
-        text = f"its accelerators could not be listed and are not assessed: {reason}"
+    for stack, text in rendering.unlisted_stacks(assessment).items():
         yield from _painted(rendering.wrap(text, width, first=f"{stack}  "), paint, stack, "bad")
         yield ""
     planted = rendering.planted_defects(assessment)

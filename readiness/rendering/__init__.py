@@ -8,6 +8,8 @@ from readiness.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from readiness.rendering.accelerators import (
+        NOTHING_ASSESSED,
+        STOPPED_EARLY,
         device,
         earlier,
         failed_stacks,
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
         simulated,
         simulated_chips,
         software,
+        unlisted_stacks,
     )
     from readiness.rendering.colours import Paint, paint_decisions, painter
     from readiness.rendering.detection_summary import TITLE as REHEARSAL_TITLE
@@ -69,8 +72,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MATURITY_TITLE",
+    "NOTHING_ASSESSED",
     "REHEARSAL_TITLE",
     "SOAK_CLAIMS_TITLE",
+    "STOPPED_EARLY",
     "DeviceGroup",
     "FindingGroup",
     "Group",
@@ -126,6 +131,7 @@ __all__ = [
     "stated_line",
     "title",
     "together",
+    "unlisted_stacks",
     "visible",
     "width",
     "worst",
@@ -140,9 +146,11 @@ _PLACES = {
     "Kind": "findings",
     "LeftOut": "device_groups",
     "MATURITY_TITLE": "maturity:TITLE",
+    "NOTHING_ASSESSED": "accelerators",
     "Paint": "colours",
     "REHEARSAL_TITLE": "detection_summary:TITLE",
     "SOAK_CLAIMS_TITLE": "soak_claims:TITLE",
+    "STOPPED_EARLY": "accelerators",
     "Section": "text_budget",
     "SharedFailure": "device_groups",
     "SharedFinding": "device_groups",
@@ -192,6 +200,7 @@ _PLACES = {
     "stated_line": "maturity",
     "title": "findings",
     "together": "device_groups",
+    "unlisted_stacks": "accelerators",
     "visible": "text",
     "width": "text",
     "worst": "verdicts",

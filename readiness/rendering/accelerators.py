@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from readiness.datamodel import PLANTED_ACTED, AcceleratorAssessment, AcceleratorFacts, Assessment
 from readiness.rendering.text import clean, memory
 
+#: In place of verdicts, and beside them.
+NOTHING_ASSESSED = "No accelerator was assessed, so nothing is known."
+STOPPED_EARLY = "This run was stopped early: what was not measured counts as unknown."
+
 
 def device(item: AcceleratorAssessment) -> str:
     """Return `NVIDIA H20, 96 GiB`: the accelerator as far as it is known."""
@@ -18,6 +22,14 @@ def device(item: AcceleratorAssessment) -> str:
     if vendor and model and not any(word in vendor.casefold() for word in words):
         model = f"{vendor} {model}"
     return ", ".join(part for part in (model or vendor or "unknown model", memory(facts.memory_bytes)) if part)
+
+
+def unlisted_stacks(assessment: Assessment) -> dict[str, str]:
+    """Return by stack a sentence for people about accelerators that could not be listed."""
+    return {
+        stack: f"its accelerators could not be listed and are not assessed: {reason}"
+        for stack, reason in failed_stacks(assessment).items()
+    }
 
 
 def failed_stacks(assessment: Assessment) -> dict[str, str]:
