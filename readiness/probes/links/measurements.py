@@ -213,10 +213,12 @@ def _kept_waiting(measure: str, waited: float, share: float, **cells: str) -> Ro
 
 def _transfers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     links: dict[Subgroup, tuple[float, ...]] = {}  # seconds, by quantile; the worse of the two ends
+    waited: dict[Subgroup, float] = {}
     size = calls = 0
     for _, report in outcome.of(LinkTimes):
         links[report.pair] = tuple(map(max, report.quantiles, links.get(report.pair, report.quantiles)))
         size, calls = report.bytes, calls + report.calls
+        waited[report.pair] = waited.get(report.pair, 0.0) + report.waited
     rates = {subgroup: 2 * size / seconds[0] / 1e9 for subgroup, seconds in links.items()}
     for subgroup, rate in rates.items():
         yield Row({"link": placement.name(*subgroup), "bytes": size, "gigabytes_a_second": round(rate, 3)})
@@ -240,7 +242,7 @@ def _transfers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     chosen = {subgroup: one.kindest if busy > BUSY else one.best for subgroup, one in shares.items()}
     slowest = min(chosen, key=lambda subgroup: chosen[subgroup].share)
     share = chosen[slowest]
-    if busy > BUSY and share.share >= SLOW_SHARE:
+    if busy > BUSY and (share.share >= SLOW_SHARE or waited[slowest] > MOSTLY_WAITED):
         # Medians are the host's then, and a link of half the speed hides in them: a fault may be proven, its absence not.
         how = f"half of all transfers took {busy:.2g} times the best or longer: the host is busy"
         yield Row({"slowest_link_share": f"not known: {how}"})

@@ -93,8 +93,13 @@ def _later(context: RankContext[Settings], first_s: Mapping[Subgroup, list[float
             break
     for pair, seconds in later.items():
         if seconds and first_s[pair]:
-            share = min(1.0, (in_line_s() - in_line) / max(time.monotonic() - started, 1e-9))
-            yield LaterLinkTimes(pair, 4 * numel, min(first_s[pair]), min(seconds), len(seconds), share)
+            waited = _waited_share(started, in_line)
+            yield LaterLinkTimes(pair, 4 * numel, min(first_s[pair]), min(seconds), len(seconds), waited)
+
+
+def _waited_share(started: float, in_line: float) -> float:
+    """Return the share of the time since then for which this rank's threads waited for a processor."""
+    return min(1.0, (in_line_s() - in_line) / max(time.monotonic() - started, 1e-9))
 
 
 def _passes(context: RankContext[Settings]) -> Generator[Report, None, tuple[dict[Subgroup, list[float]], int]]:
@@ -106,7 +111,7 @@ def _passes(context: RankContext[Settings]) -> Generator[Report, None, tuple[dic
     first_s: dict[Subgroup, list[float]] = {}
     numel = max(1, int(context.settings.block_mib * MEBIBYTE) // 4)
     most = most_bytes(context, context.settings.most_mib, at_once=2)
-    started, number, grown = time.monotonic(), 0, False
+    started, in_line, number, grown = time.monotonic(), in_line_s(), 0, False
     while number < MOST_PASSES:
         for pair in pairs(context.world_size):
             yield from _transfers(context, pair, numel, first_s.setdefault(pair, []))
@@ -122,7 +127,7 @@ def _passes(context: RankContext[Settings]) -> Generator[Report, None, tuple[dic
             break
     for pair, seconds in first_s.items():
         if seconds:
-            yield LinkTimes(pair, 4 * numel, quantiles(seconds), len(seconds))
+            yield LinkTimes(pair, 4 * numel, quantiles(seconds), len(seconds), _waited_share(started, in_line))
     return first_s, numel
 
 

@@ -55,12 +55,16 @@ class CallReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class LinkTimes(Report):
-    """Report: quantiles of the seconds of a block there and back between two ranks."""
+    """Report: quantiles of the seconds of a block there and back between two ranks.
+
+    `waited` is the share of the time of all transfers for which this rank's threads waited for a processor.
+    """
 
     pair: Subgroup
     bytes: int
     quantiles: tuple[float, ...]
     calls: int
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

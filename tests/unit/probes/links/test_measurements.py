@@ -18,14 +18,19 @@ BYTES = 2**20
 Pair = tuple[int, int]
 
 
-def found(best: Mapping[Pair, float], *, spread: float = 1.1, median: Mapping[Pair, float] | None = None) -> list[object]:
-    """Of four chips whose transfers take a millisecond at best, unless said; half of them `spread` times as long."""
+def found(
+    best: Mapping[Pair, float], *, spread: float = 1.1, median: Mapping[Pair, float] | None = None, waited: float = 0.0
+) -> list[object]:
+    """Of four chips whose transfers take a millisecond at best, unless said; half of them `spread` times as long.
+
+    Each rank waited for a processor for a share of the time.
+    """
     facts = tuple(AcceleratorFacts(f"sim:{number}", "sim", number, "sim", None, None) for number in range(4))
     reports = []
     for pair in combinations(range(4), 2):
         least = best.get(pair, 1e-3)
         usual = (median or {}).get(pair, spread * least)
-        reports.append((LinkTimes(pair, BYTES, (least, (least + usual) / 2, usual), 8),))
+        reports.append((LinkTimes(pair, BYTES, (least, (least + usual) / 2, usual), 8, waited),))
     return list(measurements._transfers(RanksOutcome(tuple(reports), None, 1.0), Placement(facts, 4)))
 
 
@@ -79,6 +84,16 @@ def test_on_a_busy_host_links_that_are_not_slow_by_all_figures_are_unknown(best:
 def test_a_slow_link_is_proven_on_a_busy_host_too() -> None:
     one = share(found({(1, 2): 3e-3}, spread=3.0))
     assert one.value == pytest.approx(1 / 3)
+
+
+def test_a_slow_link_is_not_known_where_the_host_kept_its_ranks_waiting() -> None:
+    """Of two ranks, each for its share: a link at half of the speed is slow, unless both together waited for most of the time."""
+    slow = {(1, 2): 2e-3}
+    assert share(found(slow, spread=3.0, waited=0.4)).value == pytest.approx(0.5)
+    told = found(slow, spread=3.0, waited=0.6)
+    assert not [item for item in told if isinstance(item, Measurement) and item.name == "slowest_link_share"]
+    assert any(isinstance(item, Row) and str(item.cells.get("slowest_link_share")).startswith("not known") for item in told)
+    assert share(found(slow, waited=0.6)).value == pytest.approx(0.5), "transfers as quick as ever were disturbed by nothing"
 
 
 # --------------------------------------------------------------------------- sums and transfers that have become slow
