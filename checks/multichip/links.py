@@ -48,7 +48,7 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
             "1", better=Better.HIGHER,
             meaning=(
                 "Best time of sums in the first quarter over that in the last, of the worst pair: 0.5 is half the speed. "
-                "Nothing where they seem slower and the host kept its two ranks waiting for half of that time."
+                "Nothing below 0.6 where the host kept its two ranks waiting for half of that time together."
             ),
             title="Repeated collectives keep their speed",
             why="A collective that slows down within two thousand calls slows every later step of a training run.",
@@ -73,8 +73,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "link_speed_kept": Measure(
             "1", better=Better.HIGHER,
             meaning=(
-                "Best time of transfers before all sums over that after them, of the worst pair; nothing where they seem "
-                "slower and the host kept its two ranks waiting for half of that time."
+                "Best time of transfers before all sums over that after them, of the worst pair. Nothing below 0.6 where the "
+                "host kept its two ranks waiting for half of that time together."
             ),
             title="Every link keeps its speed",
             why="A link that has lost lanes or trained down after a thousand calls slows every step from then on.",

@@ -40,6 +40,8 @@ LEAST_PAIRS = 3
 LONG_INTERRUPTION_S, SEVERAL = 1.5, 3
 #: Where half of all transfers take so many times the best ones, the host is busy, and speeds are as much its as the links'.
 BUSY = 2.0
+#: A pair that keeps less of its speed than this seems slower than at first.
+SLOWER = 0.6
 #: A pair this much slower than usual counts as slow where a common chip is looked for.
 SLOW_SHARE = 0.8
 
@@ -172,7 +174,7 @@ def _speed_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
         if kept:
             subgroup, (first, last) = min(kept.items(), key=lambda item: item[1][0] / item[1][1])
             waited = sum(report.timings.waited for report in subgroups[subgroup])
-            if first / last < SLOW_SHARE and waited > MOSTLY_WAITED:
+            if first / last < SLOWER and waited > MOSTLY_WAITED:
                 yield _kept_waiting("collective_speed_kept", waited, first / last, block=block)
                 continue
             about = (
@@ -192,7 +194,7 @@ def _links_kept(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
     if times:
         pair, (first, last) = min(times.items(), key=lambda item: item[1][0] / item[1][1])
         waited = sum(report.waited for report in pairs[pair])
-        if first / last < SLOW_SHARE and waited > MOSTLY_WAITED:
+        if first / last < SLOWER and waited > MOSTLY_WAITED:
             yield _kept_waiting("link_speed_kept", waited, first / last)
             return
         size = pairs[pair][0].bytes / 2**20
@@ -207,7 +209,8 @@ def _kept_waiting(measure: str, waited: float, share: float, **cells: str) -> Ro
 
     Sums and transfers may then be slow of the host's doing: a slow link keeps no rank waiting for a processor.
     """
-    how = f"the host kept the two ranks waiting for {waited:.0%} of the time, and they had {share:.2g} of the speed at first"
+    each = f"each of the two ranks waiting for {waited / 2:.0%} of the time"
+    how = f"the host kept {each}, and they had {share:.2g} of the speed at first"
     return Row({measure: f"not known: {how}", **cells})
 
 

@@ -124,9 +124,10 @@ def test_a_link_that_has_become_slow_is_slow_where_the_host_kept_nobody_waiting(
 def test_slow_sums_of_ranks_that_the_host_kept_waiting_say_nothing() -> None:
     values, rows = kept(0.3, 0.3, last=4e-3)
     assert values == {}
-    how = "not known: the host kept the two ranks waiting for 60% of the time, and they had 0.25 of the speed at first"
+    how = "not known: the host kept each of the two ranks waiting for 30% of the time, and they had 0.25 of the speed at first"
     assert rows == [{"collective_speed_kept": how, "block": "small"}, {"link_speed_kept": how}]
 
 
 def test_sums_that_stay_fast_are_fast_however_busy_the_host_is() -> None:
-    assert kept(0.9, 0.9, last=1e-3) == ({"collective_speed_kept": 1.0, "link_speed_kept": 1.0}, [])
+    for last, share in ((1e-3, 1.0), (1.6e-3, 0.625)):
+        assert kept(0.9, 0.9, last=last) == ({"collective_speed_kept": share, "link_speed_kept": share}, [])
