@@ -73,8 +73,8 @@ from readiness import Accelerator, Action, Better, Cost, Measure, Scope, Yield, 
         "link_speed_kept": Measure(
             "1", better=Better.HIGHER,
             meaning=(
-                "Best time of transfers before all sums over that after them, of the worst pair. Nothing below 0.6 where the "
-                "host kept its two ranks waiting for half of that time together."
+                "Best time of transfers before all sums over that after them, of the worst pair. Nothing below 0.6 where "
+                "the host kept its two ranks waiting for half of that time together."
             ),
             title="Every link keeps its speed",
             why="A link that has lost lanes or trained down after a thousand calls slows every step from then on.",
