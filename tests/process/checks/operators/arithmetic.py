@@ -13,6 +13,9 @@ import torch
 
 from readiness.probes.operators import samples
 
+#: What they give is among what they are given, to the bit in any dtype; of large tensors they take little.
+_MOVES = frozenset({"index", "index_select", "gather"})
+
 Call = Callable[[str, Any, Sequence[Any], Mapping[str, Any], Sequence[Any]], Any]
 Other = Callable[[str, Any, list[Any], dict[str, Any]], Any]
 
@@ -29,7 +32,7 @@ _RANDOM = (
 
 def wider(base: str, operator: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
     """The result in the next wider dtype; None where there is none to be had."""
-    if any(word in base for word in _RANDOM):
+    if base in _MOVES or any(word in base for word in _RANDOM):
         return None
     return operator(*map(_widened, arguments), **{name: _widened(value) for name, value in keywords.items()})
 
@@ -65,7 +68,7 @@ def _turned(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def computing(true_call: Call, other: Other, changed: list[str]) -> Call:
-    """What takes the place of `SimulatedDevice.call`. The names of operators that gave another bit are written into `changed`."""
+    """What takes the place of `SimulatedDevice.call`. The names of operators that gave another bit are written into `changed`, each once."""
 
     def call(
         name: str, operator: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], given: Sequence[Any]
@@ -82,9 +85,9 @@ def computing(true_call: Call, other: Other, changed: list[str]) -> Call:
         with torch.no_grad():
             for mine, foreign in zip(own, found, strict=False):
                 if mine.dtype in _WIDER and mine.shape == foreign.shape and mine.numel():
-                    before = mine.clone()
+                    before = None if name in changed else mine.clone()
                     mine.copy_(foreign)
-                    changed.extend([name] if not torch.equal(before, mine) else [])
+                    changed.extend([name] if before is not None and not torch.equal(before, mine) else [])
         return result
 
     return call
