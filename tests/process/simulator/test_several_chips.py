@@ -154,8 +154,8 @@ def test_a_corrupted_sum_names_the_chip_and_no_process_dies() -> None:
 
 @pytest.mark.slow
 def test_a_soak_counts_the_rare_wrong_sum_of_one_chip() -> None:
-    machine = chip(defect("collective-corrupt", "c10d::allreduce*", severity=0.01, chip=[2], every=40), chips=4)
-    found = evidence(machine, "multichip.soak", seconds=8.0, dtypes=["float32"])["measured"]
+    machine = chip(defect("collective-corrupt", "c10d::allreduce*", severity=0.01, chip=[2], every=15), chips=4)
+    found = evidence(machine, "multichip.soak", seconds=4.0, dtypes=["float32"])["measured"]
     assert found["faults/all"][0] >= 1
     assert "sim:2 took part in" in found["faults/all"][1]
     assert found["completed"][0] == 1
