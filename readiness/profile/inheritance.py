@@ -58,6 +58,11 @@ class ResolvedProfile:
         found = {key[1]: declared.value for key, declared in self.declared.items() if key[0] == "require"}
         return {id: entry for id, entry in found.items() if entry is not None}
 
+    def entry(self, id: str) -> dict[str, Any]:
+        """Return the requirement of this id; empty where there is none, or it was dropped."""
+        declared = self.declared.get(("require", id))
+        return {} if declared is None or declared.value is None else declared.value
+
     @property
     def values(self) -> dict[str, str]:
         """The values of names in braces."""
@@ -75,10 +80,11 @@ class ResolvedProfile:
     def settings(self, *, resolved: bool) -> dict[str, dict[str, Any]]:
         """The settings by check and name, each `{NAME}` replaced: as they stand in the files, or resolved."""
         found: dict[str, dict[str, Any]] = {}
+        values = self.values
         for check, name, declared in self._settings():
             value = declared.value[resolved]
-            in_lists = [replace_names(item, self.values) for item in value] if isinstance(value, list) else value
-            found.setdefault(check, {})[name] = replace_names(in_lists, self.values)
+            in_lists = [replace_names(item, values) for item in value] if isinstance(value, list) else value
+            found.setdefault(check, {})[name] = replace_names(in_lists, values)
         return found
 
     def settings_places(self) -> dict[str, str]:

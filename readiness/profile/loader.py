@@ -36,8 +36,9 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
     """
     merged = _gather(file_of(name_or_file), {}, ())
     requirements = []
+    values, level_weights = merged.values, merged.level_weights
     for id, entry in merged.entries.items():
-        requirement = _requirement(id, group_expansion.with_values(entry, merged.values), merged)
+        requirement = _requirement(id, group_expansion.with_values(entry, values), merged, level_weights)
         _refuse_what_no_check_measures(requirement, checklist)
         _refuse_unknown_stacks(requirement)
         requirements.append(with_defaults(requirement, checklist))
@@ -121,7 +122,7 @@ def _declare(resolved: ResolvedProfile, document: Mapping[str, Any], file: Path,
                 f"two requirements have the id {entry['id']!r}", place=place, remedy="give one of them another id"
             )
         own.add(entry["id"])
-        parent = resolved.entries.get(entry["id"], {})
+        parent = resolved.entry(entry["id"])
         if ("require", entry["id"]) in resolved.conflicts:
             parent = {}  # none of those that disagree is the one below, whichever was named first
             if lacking := [key for key in ("check", "measure") if key not in entry]:
@@ -218,7 +219,9 @@ def _parent(name: str, child: Path, place: str) -> Path:
     )
 
 
-def _requirement(id: str, entry: Mapping[str, Any], merged: ResolvedProfile) -> Requirement:
+def _requirement(
+    id: str, entry: Mapping[str, Any], merged: ResolvedProfile, level_weights: Mapping[str, float]
+) -> Requirement:
     place = merged.place(id)
     for key in ("check", "measure"):
         if key not in entry:
@@ -235,7 +238,7 @@ def _requirement(id: str, entry: Mapping[str, Any], merged: ResolvedProfile) -> 
         limit=_limit(id, entry, place),
         where=dict(entry.get("where", {})),
         level=level,
-        weight=entry.get("weight", 1) * merged.level_weights.get(level, 1),
+        weight=entry.get("weight", 1) * level_weights.get(level, 1),
         why=" ".join(entry.get("why", "").split()),
         source=" ".join(entry.get("source", "").split()),
         remedy=Remedy(remedy, Action(entry.get("action", "none"))) if remedy or "action" in entry else None,

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,14 @@ def find(name_or_file: str) -> Path:
 def vet(settings: Mapping[str, Any]) -> None:
     """Refuse settings of a check whose `workload` is none. Raises UsageError."""
     if name := settings.get("workload"):
-        load(find(name))
+        file = find(name)
+        _vet(files.read_bytes(file, largest_bytes=_LARGEST_BYTES), str(file))
+
+
+@lru_cache(maxsize=8)
+def _vet(packed: bytes, place: str) -> None:
+    """Refuse a file that is no workload. A profile names one for several checks, and reading it takes a while."""
+    loads(packed, place)
 
 
 def _folder() -> Path:

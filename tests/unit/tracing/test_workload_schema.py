@@ -45,6 +45,23 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert workload_schema.dumps(told) == file.read_bytes()
 
 
+def test_a_file_is_read_once_for_all_checks_and_anew_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    loads = workload_schema.loads
+    monkeypatch.setattr(workload_schema, "loads", lambda packed, place: (read.append(place), loads(packed, place)))
+    file = tmp_path / "test.json.gz"
+    settings = {"workload": str(file)}
+    for records in ((MM,), (MM, COPY)):
+        file.write_bytes(workload_schema.dumps(workload(*records)))
+        for _ in range(2):
+            workload_schema.vet(settings)
+    assert len(read) == 2
+    file.write_bytes(file.read_bytes()[:-9])
+    for _ in range(2):
+        with pytest.raises(BadFileError, match="truncated"):
+            workload_schema.vet(settings)
+
+
 def test_a_record_at_other_sizes() -> None:
     at = MM.call.at(Size(10, reduced=False))
     assert at is not None
