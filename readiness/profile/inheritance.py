@@ -68,10 +68,10 @@ class ResolvedProfile:
         """The values of names in braces."""
         return {key[1]: found.value for key, found in self.declared.items() if key[0] == "value"}
 
-    @property
-    def level_weights(self) -> dict[str, float]:
+    def level_weight(self, level: str) -> float:
         """By how much the weights of requirements of a level are multiplied; 1 where nobody says."""
-        return {key[1]: found.value for key, found in self.declared.items() if key[0] == "weights"}
+        declared = self.declared.get(("weights", level))
+        return 1 if declared is None else declared.value
 
     def place(self, id: str) -> str:
         """Return the last place where a requirement was declared."""

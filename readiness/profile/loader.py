@@ -36,9 +36,9 @@ def load(name_or_file: str, checklist: Mapping[str, Check]) -> Profile:
     """
     merged = _gather(file_of(name_or_file), {}, ())
     requirements = []
-    values, level_weights = merged.values, merged.level_weights
+    values = merged.values
     for id, entry in merged.entries.items():
-        requirement = _requirement(id, group_expansion.with_values(entry, values), merged, level_weights)
+        requirement = _requirement(id, group_expansion.with_values(entry, values), merged)
         _refuse_what_no_check_measures(requirement, checklist)
         _refuse_unknown_stacks(requirement)
         requirements.append(with_defaults(requirement, checklist))
@@ -219,9 +219,7 @@ def _parent(name: str, child: Path, place: str) -> Path:
     )
 
 
-def _requirement(
-    id: str, entry: Mapping[str, Any], merged: ResolvedProfile, level_weights: Mapping[str, float]
-) -> Requirement:
+def _requirement(id: str, entry: Mapping[str, Any], merged: ResolvedProfile) -> Requirement:
     place = merged.place(id)
     for key in ("check", "measure"):
         if key not in entry:
@@ -238,7 +236,7 @@ def _requirement(
         limit=_limit(id, entry, place),
         where=dict(entry.get("where", {})),
         level=level,
-        weight=entry.get("weight", 1) * level_weights.get(level, 1),
+        weight=entry.get("weight", 1) * merged.level_weight(level),
         why=" ".join(entry.get("why", "").split()),
         source=" ".join(entry.get("source", "").split()),
         remedy=Remedy(remedy, Action(entry.get("action", "none"))) if remedy or "action" in entry else None,

@@ -48,7 +48,12 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 def test_a_file_is_read_once_for_all_checks_and_anew_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     loads = workload_schema.loads
-    monkeypatch.setattr(workload_schema, "loads", lambda packed, place: (read.append(place), loads(packed, place)))
+
+    def counted(packed: bytes, place: str) -> Workload:
+        read.append(place)
+        return loads(packed, place)
+
+    monkeypatch.setattr(workload_schema, "loads", counted)
     file = tmp_path / "test.json.gz"
     settings = {"workload": str(file)}
     for records in ((MM,), (MM, COPY)):
