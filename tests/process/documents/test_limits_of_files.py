@@ -145,7 +145,7 @@ def test_ten_thousand_accelerators_are_judged_and_reported(tmp_path: Path) -> No
         }
         for number in range(MANY)
     ]  # fmt: skip
-    (tmp_path / "a.json").write_text(json.dumps(document, indent=1))
+    (tmp_path / "a.json").write_text(json.dumps(document))
     (tmp_path / "subset.toml").write_text(SUBSET)
     code = "import sys; from readiness.__main__ import main; sys.argv = ['readiness', *sys.argv[1:]]; main()"
     messages = in_bounds(

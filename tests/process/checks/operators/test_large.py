@@ -80,11 +80,24 @@ def test_a_healthy_chip() -> None:
     ],
 )  # fmt: skip
 def test_wrong_beyond_a_number_of_elements(planted: Any, operator: str) -> None:
-    found = on_chip(planted)
-    assert found["bad"].get(operator, [""])[0] == "wrong", found
-    count, about = found["counts"]["wrong all"]
-    assert count == len(found["bad"])
+    """Tried alone; among all the others below."""
+    found = on_chip(planted, only=(operator,))
+    assert {name: outcome for name, (outcome, _) in found["bad"].items()} == {operator: "wrong"}, found
+    count, about = found["counts"]["wrong chosen"]
+    assert count == 1
     assert operator in about
+
+
+def test_several_wrong_ones_among_all_are_counted_and_named() -> None:
+    found = on_chip(
+        defect("wrong-tail", "silu", numel_over=2**20), defect("zero-result", "index_select", numel_over=2**20),
+        defect("wrong-gradient", "_softmax_backward_data", severity=1.0, numel_over=2**20),
+    )  # fmt: skip
+    bad = {name for name, (outcome, _) in found["bad"].items() if outcome == "wrong"}
+    assert bad >= {"silu", "index_select", "softmax"}
+    count, about = found["counts"]["wrong all"]
+    assert count == len(found["bad"]) == len(bad) < len(large_ops.CASES) / 2
+    assert all(operator in about for operator in bad)
 
 
 def test_a_refusal_is_missing() -> None:
