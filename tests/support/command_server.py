@@ -14,6 +14,7 @@ import importlib
 import io
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -137,6 +138,11 @@ def server(kind: str) -> CommandServer:
     """The one of this process and this kind."""
     _made.append(CommandServer(kind))
     return _made[-1]
+
+
+def is_shared() -> bool:
+    """Whether servers of this process are forked from one that it shares with others."""
+    return bool(os.environ.get(_SHARED))
 
 
 def processes() -> list[int]:
@@ -339,7 +345,23 @@ def _fork_for(control: socket.socket, kind: str) -> None:
         for open_ in descriptors:
             os.close(open_)
         control.send(str(pid).encode())
-        control.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
+        if _asker_is_gone_before(pid, control):
+            os.kill(pid, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with contextlib.suppress(BrokenPipeError):
+            control.send(str(code).encode())
+
+
+def _asker_is_gone_before(pid: int, control: socket.socket) -> bool:
+    """Wait for the end of a child or of who has asked for it: whether the latter came first."""
+    try:
+        child = os.pidfd_open(pid)
+    except OSError:  # a kernel that has none: the child is waited for
+        return False
+    try:
+        return child not in select.select([child, control], [], [])[0]
+    finally:
+        os.close(child)
 
 
 def _become(request: Mapping[str, Any], kind: str, out: int, err: int, *given: int) -> NoReturn:

@@ -11,9 +11,11 @@ from tests.support.paths import ROOT
 
 #: What starts Python with these tests in reach: a remote agent imports the function that its ranks run.
 PYTHON = ("/usr/bin/env", f"PYTHONPATH={ROOT}", "OMP_NUM_THREADS=1", sys.executable)
+#: The same, but without the seconds in which it imports torch.
+_FORKED = (*PYTHON, "-P", str(ROOT / "tests" / "support" / "forked_python.py"))
 
 
-def another(name: str = "other", *, address: str = "127.0.0.1", command: tuple[str, ...] = PYTHON) -> Host:
+def another(name: str = "other", *, address: str = "127.0.0.1", command: tuple[str, ...] = _FORKED) -> Host:
     """A host that is this machine."""
     return Host(name, command, address)
 

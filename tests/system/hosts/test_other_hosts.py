@@ -40,7 +40,7 @@ from readiness.probes.links import measurements
 from readiness.probes.links.reports import LinkTimes
 from tests.support import cpu, run_check, value, values
 from tests.support import ranks as support
-from tests.support.hosts import another, with_hosts
+from tests.support.hosts import PYTHON, another, with_hosts
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -75,7 +75,9 @@ def summing(context: RankContext) -> Iterator[Json]:
 
 @pytest.mark.parametrize("hosts", [1, 2])
 def test_ranks_on_several_hosts_add_up_and_meet(hosts: int) -> None:
-    outcome = run(summing, hosts=hosts)
+    """Each remote agent is a fresh interpreter here, as it is for users."""
+    accelerator = with_hosts(*(another(f"new{number}", command=PYTHON) for number in range(hosts)))
+    outcome = run_ranks(summing, accelerator, place(accelerator), patience_s=20.0)
     assert outcome.failure is None, outcome.failure
     world = hosts + 1
     for reports in outcome.reports:
@@ -117,8 +119,10 @@ def test_one_remote_agent_serves_group_after_group() -> None:
 
 def test_a_dead_remote_agent_is_started_again() -> None:
     first = run(summing)
+    command = connection().process
     os.kill(first.reports[1][0]["parent"], signal.SIGKILL)
     assert support.wait_for_end([first.reports[1][0]["parent"]]) == []
+    command.wait(60)
     second = run(summing)
     assert second.failure is None
     assert second.reports[1][0]["parent"] != first.reports[1][0]["parent"]
