@@ -199,6 +199,17 @@ def hang_between(one: int, other: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "recv", recv)
 
 
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In `multichip.recovery`, saves, deaths and the end follow each other as ever, with fewer steps between.
+
+    For what does not depend on their number.
+    """
+    every = 3
+    numbers = {"SAVE_EVERY": every, "KILL_AT_STEP": 2 * every + 1, "KILL_DURING_SAVE_AT_STEP": 3 * every, "STEPS": 3 * every + 2}
+    for name, number in numbers.items():
+        monkeypatch.setattr(f"readiness.probes.recovery.parent.{name}", number)
+
+
 def without_transfers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that neither sends nor receives."""
 

@@ -388,7 +388,8 @@ def test_a_board_is_carried_whole() -> None:
         there.close()
 
 
-def test_recovery_over_two_hosts_takes_a_folder_that_both_see(tmp_path: Path) -> None:
+def test_recovery_over_two_hosts_takes_a_folder_that_both_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    support.few_steps(monkeypatch)
     accelerator = with_hosts(another("other0"))
     accelerator.shared = tmp_path
     evidence = run_check("multichip.recovery", accelerator)

@@ -39,11 +39,7 @@ class Unsharded(Cpu):
 
 @pytest.fixture
 def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Saves, deaths and the end follow each other as ever, with fewer steps between: for what does not depend on their number."""
-    every = 3
-    numbers = {"SAVE_EVERY": every, "KILL_AT_STEP": 2 * every + 1, "KILL_DURING_SAVE_AT_STEP": 3 * every, "STEPS": 3 * every + 2}
-    for name, number in numbers.items():
-        monkeypatch.setattr(parent, name, number)
+    support.few_steps(monkeypatch)
 
 
 def checked(number: int = 2, stack: Any = None, **settings: Any) -> Evidence:
