@@ -191,7 +191,7 @@ def _interpreter(function: str, connection: socket.socket, argument: str | int) 
     )  # fmt: skip
 
 
-def _forked_by_the_shared_one(kind: str, control: socket.socket, environment: Mapping[str, str]) -> bool:
+def _forked_by_the_shared_one(kind: str, control: socket.socket, environment: dict[str, str]) -> bool:
     """Have the process that `share` started fork a server that listens there; False where it is gone, or was started otherwise."""
     name = os.environ.get(_SHARED)
     if name is None:
@@ -283,8 +283,8 @@ def _fork_servers(requests: socket.socket, kind: str) -> NoReturn:
                 socket.send_fds(further[following], [data], descriptors)
             for each in descriptors:
                 os.close(each)
-        for each in further.values():
-            each.close()
+        for connection in further.values():
+            connection.close()
         with contextlib.suppress(ChildProcessError):  # so that their processor time counts as that of the tests
             while True:
                 os.wait()
@@ -359,7 +359,7 @@ def _asker_is_gone_before(pid: int, control: socket.socket) -> bool:
     except OSError:  # a kernel that has none: the child is waited for
         return False
     try:
-        return child not in select.select([child, control], [], [])[0]
+        return child not in select.select([child, control.fileno()], [], [])[0]
     finally:
         os.close(child)
 
