@@ -42,6 +42,8 @@ LONG_INTERRUPTION_S, SEVERAL = 1.5, 3
 BUSY = 2.0
 #: A pair that keeps less of its speed than this seems slower than at first.
 SLOWER = 0.6
+#: A rank that is later than the others by more than this seems late.
+PROMPT_S = 0.005
 #: A pair this much slower than usual counts as slow where a common chip is looked for.
 SLOW_SHARE = 0.8
 
@@ -342,13 +344,26 @@ def _stragglers(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
                        **_pace(outcome, rank, load, width)})  # fmt: skip
         labels = {**placement.labels, "load": load}
         yield Measurement("straggler_share", share, labels, samples=len(seconds), about=about)
+    yield from _own_delay(outcome, placement)
+
+
+def _own_delay(outcome: RanksOutcome, placement: Placement) -> Iterator[Yield]:
+    """Compare the best times of all-reduces of each rank with itself."""
     own: dict[int, float] = {}
+    waits: dict[int, list[float]] = {}
     for rank, one in outcome.of(OwnAllReduceTime):
         own[rank] = min(one.seconds, own.get(rank, math.inf))
-    if len(own) > 1:
-        median, slowest = statistics.median_low(own.values()), max(own, key=lambda rank: own[rank])
-        about = f"{placement.name(slowest)}: all_reduce with itself takes {_ms(own[slowest])}, usually {_ms(median)}"
-        yield Measurement("straggler_delay_s", own[slowest] - median, placement.labels, samples=len(own), about=about)
+        waits.setdefault(rank, []).append(one.waited)
+    if len(own) < 2:
+        return
+    median, slowest = statistics.median_low(own.values()), max(own, key=lambda rank: own[rank])
+    about = f"{placement.name(slowest)}: all_reduce with itself takes {_ms(own[slowest])}, usually {_ms(median)}"
+    waited = statistics.median(waits[slowest])
+    if own[slowest] - median > PROMPT_S and waited > MOSTLY_WAITED:
+        how = f"{about}, and the host kept it waiting for a processor for {waited:.0%} of the time"
+        yield Row({"straggler_delay_s": f"not known: {how}"})
+        return
+    yield Measurement("straggler_delay_s", own[slowest] - median, placement.labels, samples=len(own), about=about)
 
 
 def _pace(outcome: RanksOutcome, rank: int, load: str, width: str) -> dict[str, float]:

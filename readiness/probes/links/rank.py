@@ -28,7 +28,7 @@ from readiness.probes.links.reports import (
     TransfersDone,
     WrongResult,
 )
-from readiness.probes.links.stragglers import compare_ranks
+from readiness.probes.links.stragglers import compare_ranks, waited_share
 from readiness.probes.ranks_common import settling
 from readiness.probes.ranks_common.call_timings import CallTimings, quantiles
 from readiness.probes.ranks_common.host_pauses import StallDetector
@@ -93,13 +93,8 @@ def _later(context: RankContext[Settings], first_s: Mapping[Subgroup, list[float
             break
     for pair, seconds in later.items():
         if seconds and first_s[pair]:
-            waited = _waited_share(started, in_line)
+            waited = waited_share(started, in_line)
             yield LaterLinkTimes(pair, 4 * numel, min(first_s[pair]), min(seconds), len(seconds), waited)
-
-
-def _waited_share(started: float, in_line: float) -> float:
-    """Return the share of the time since then for which this rank's threads waited for a processor."""
-    return min(1.0, (in_line_s() - in_line) / max(time.monotonic() - started, 1e-9))
 
 
 def _passes(context: RankContext[Settings]) -> Generator[Report, None, tuple[dict[Subgroup, list[float]], int]]:
@@ -127,7 +122,7 @@ def _passes(context: RankContext[Settings]) -> Generator[Report, None, tuple[dic
             break
     for pair, seconds in first_s.items():
         if seconds:
-            yield LinkTimes(pair, 4 * numel, quantiles(seconds), len(seconds), _waited_share(started, in_line))
+            yield LinkTimes(pair, 4 * numel, quantiles(seconds), len(seconds), waited_share(started, in_line))
     return first_s, numel
 
 

@@ -110,6 +110,10 @@ class ProductTimes(Report):
 
 @dataclass(frozen=True, slots=True)
 class OwnAllReduceTime(Report):
-    """Report: best seconds of an all-reduce of this rank with itself."""
+    """Report: best seconds of an all-reduce of this rank with itself in one turn.
+
+    `waited` is the share of the turn for which this rank's threads waited for a processor.
+    """
 
     seconds: float
+    waited: float = 0.0

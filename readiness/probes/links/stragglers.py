@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from readiness.distributed.rank_messages import Report
 from readiness.distributed.types import RankContext
+from readiness.host.runqueue_wait import in_line_s
 from readiness.probes.links.repeated_allreduce import RepeatedAllReduce
 from readiness.probes.links.reports import OwnAllReduceTime, ProductTimes
 from readiness.probes.ranks_common.process_groups import Subgroup
@@ -41,8 +42,9 @@ def compare_ranks(context: RankContext, groups: Mapping[Subgroup, Any], sums: Re
         yield from _turn(context, rank, best)
         with context.step(f"all_reduce of rank {rank} with itself, from number {sums.number + 1} on"):
             if rank == context.rank:
+                started, in_line = time.monotonic(), in_line_s()
                 seconds = _seconds(context, partial(sums.all_reduce, block, groups[context.rank,]))
-                yield OwnAllReduceTime(min(seconds))
+                yield OwnAllReduceTime(min(seconds), waited_share(started, in_line))
         context.exchange()
     for _ in range(FURTHER):
         if not _suspicious(context, best):
@@ -52,6 +54,11 @@ def compare_ranks(context: RankContext, groups: Mapping[Subgroup, Any], sums: Re
     with context.step("products of all ranks together"):
         yield _report("together", _products(context))
     yield from _while_exchanging(context, best)
+
+
+def waited_share(started: float, in_line: float) -> float:
+    """Return the share of the time since `started` for which this rank's threads waited for a processor."""
+    return min(1.0, (in_line_s() - in_line) / max(time.monotonic() - started, 1e-9))
 
 
 def _while_exchanging(context: RankContext, best: dict[str, float]) -> Iterator[Report]:

@@ -11,7 +11,7 @@ import pytest
 from readiness.datamodel import AcceleratorFacts, Measurement, Row
 from readiness.distributed.types import Placement, RanksOutcome
 from readiness.probes.links import measurements
-from readiness.probes.links.reports import CallReport, LaterLinkTimes, LinkTimes
+from readiness.probes.links.reports import CallReport, LaterLinkTimes, LinkTimes, OwnAllReduceTime
 from readiness.probes.ranks_common.call_timings import CallTimings
 
 BYTES = 2**20
@@ -131,3 +131,26 @@ def test_slow_sums_of_ranks_that_the_host_kept_waiting_say_nothing() -> None:
 def test_sums_that_stay_fast_are_fast_however_busy_the_host_is() -> None:
     for last, share in ((1e-3, 1.0), (1.6e-3, 0.625)):
         assert kept(0.9, 0.9, last=last) == ({"collective_speed_kept": share, "link_speed_kept": share}, [])
+
+
+def delays(seconds: float, waited: float) -> list[object]:
+    """Of three chips whose all-reduce with itself takes a millisecond, but for the last one's, who waited in two of three turns."""
+    facts = tuple(AcceleratorFacts(f"sim:{number}", "sim", number, "sim", None, None) for number in range(3))
+    prompt = (OwnAllReduceTime(1e-3), OwnAllReduceTime(2e-3))
+    late = (OwnAllReduceTime(seconds, waited), OwnAllReduceTime(2 * seconds, waited), OwnAllReduceTime(3 * seconds))
+    reports = (prompt, prompt, late)
+    return list(measurements._own_delay(RanksOutcome(reports, None, 1.0), Placement(facts, 3)))
+
+
+@pytest.mark.parametrize(("seconds", "waited"), [(1.1e-3, 0.8), (1e-2, 0.3), (1e-2, 0.0)], ids=["in time", "little", "quiet"])
+def test_a_rank_is_late_by_its_best_time(seconds: float, waited: float) -> None:
+    (one,) = delays(seconds, waited)
+    assert isinstance(one, Measurement)
+    assert one.value == pytest.approx(seconds - 1e-3)
+    assert "rank 2 (sim:2)" in (one.about or "")
+
+
+def test_a_rank_that_the_host_kept_waiting_is_not_known_to_be_late() -> None:
+    (row,) = delays(1e-2, 0.8)
+    assert isinstance(row, Row)
+    assert "waiting for a processor for 80% of the time" in str(row.cells["straggler_delay_s"])
