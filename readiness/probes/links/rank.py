@@ -93,7 +93,7 @@ def _later(context: RankContext[Settings], first_s: Mapping[Subgroup, list[float
             break
     for pair, seconds in later.items():
         if seconds and first_s[pair]:
-            waited = waited_share(started, in_line)
+            waited = waited_share(time.monotonic() - started, in_line_s() - in_line)
             yield LaterLinkTimes(pair, 4 * numel, min(first_s[pair]), min(seconds), len(seconds), waited)
 
 
@@ -122,7 +122,8 @@ def _passes(context: RankContext[Settings]) -> Generator[Report, None, tuple[dic
             break
     for pair, seconds in first_s.items():
         if seconds:
-            yield LinkTimes(pair, 4 * numel, quantiles(seconds), len(seconds), waited_share(started, in_line))
+            waited = waited_share(time.monotonic() - started, in_line_s() - in_line)
+            yield LinkTimes(pair, 4 * numel, quantiles(seconds), len(seconds), waited)
     return first_s, numel
 
 

@@ -44,7 +44,7 @@ def compare_ranks(context: RankContext, groups: Mapping[Subgroup, Any], sums: Re
             if rank == context.rank:
                 started, in_line = time.monotonic(), in_line_s()
                 seconds = _seconds(context, partial(sums.all_reduce, block, groups[context.rank,]))
-                yield OwnAllReduceTime(min(seconds), waited_share(started, in_line))
+                yield OwnAllReduceTime(min(seconds), waited_share(time.monotonic() - started, in_line_s() - in_line))
         context.exchange()
     for _ in range(FURTHER):
         if not _suspicious(context, best):
@@ -56,9 +56,9 @@ def compare_ranks(context: RankContext, groups: Mapping[Subgroup, Any], sums: Re
     yield from _while_exchanging(context, best)
 
 
-def waited_share(started: float, in_line: float) -> float:
-    """Return the share of the time since `started` for which this rank's threads waited for a processor."""
-    return min(1.0, (in_line_s() - in_line) / max(time.monotonic() - started, 1e-9))
+def waited_share(passed_s: float, waiting_s: float) -> float:
+    """Return for which share of the seconds that passed the threads waited for a processor: 1 at most, however many did."""
+    return min(1.0, waiting_s / max(passed_s, 1e-9))
 
 
 def _while_exchanging(context: RankContext, best: dict[str, float]) -> Iterator[Report]:
